@@ -1,0 +1,75 @@
+package usher.authz
+
+# METADATA
+# description: |
+#   The answer to an AuthZEN evaluation, with the reason and what it rests on. A
+#   request that is none is denied with invalid_request, one for a revision that
+#   the data has not reached with revision_not_reached.
+# entrypoint: true
+decision := {"decision": _is_allowed, "context": object.union_n([part | some part in _parts])}
+
+# METADATA
+# description: Whether the decision allows.
+# entrypoint: true
+allow := _is_allowed
+
+default _is_allowed := false
+
+_is_allowed if _reason in {"owner", "granted"}
+
+_reason := "invalid_request" if {
+	not _well_formed
+} else := "revision_not_reached" if {
+	input.context.min_revision > data.usher.revision
+} else := _verdict if {
+	_verdict in {"unknown_subject", "unknown_resource"}
+} else := "unknown_action" if {
+	not _is_action
+} else := _verdict if {
+	_verdict
+} else := "granted" if {
+	count(_granting) > 0
+} else := "action_not_granted"
+
+# The policies of the winning roles that contain the action.
+_granting contains policy if {
+	some policy in _policies
+	_contains_action(policy)
+}
+
+_contains_action(policy) if data.usher.catalogue.policies[policy].actions[input.action.name]
+
+_contains_action(policy) if data.usher.accounts[_owner].policies[policy].actions[input.action.name]
+
+# The context, part by part: a part that does not apply to the reason is absent.
+_parts contains {"reason": _reason, "revision": data.usher.revision}
+
+_parts contains {"owner": _owner} if not _reason in {"invalid_request", "unknown_subject", "unknown_resource"}
+
+_parts contains {"level": _level, "roles": _roles} if _rests_on_roles
+
+_parts contains {"valid_until": _valid_until} if _rests_on_roles
+
+_parts contains {"policies": sort(_granting)} if _reason == "granted"
+
+_parts contains {"levels": levels} if {
+	_explain
+	_reason in {"granted", "action_not_granted", "not_shared"}
+}
+
+_parts contains {"missing_roles": _missing_roles} if {
+	_explain
+	_reason in {"action_not_granted", "not_shared"}
+}
+
+_rests_on_roles if _reason in {"granted", "action_not_granted"}
+
+_explain if input.context.explain == true
+
+# The names of the owner's roles that would allow the action on this type.
+_missing_roles := sort({role.name |
+	some role in data.usher.accounts[_owner].roles
+	some policy in role.policies
+	_acts_on_type(policy)
+	_contains_action(policy)
+})

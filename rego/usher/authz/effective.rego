@@ -1,0 +1,45 @@
+# METADATA
+# description: |
+#   Decides whether an account may do an action on a resource of another, from who
+#   shared what with whom. The request of AuthZEN is the input; data.usher is the
+#   platform at one revision.
+package usher.authz
+
+# METADATA
+# description: |
+#   What the subject has on the resource, whatever the action: the reason where it
+#   follows from these two alone, else level, roles, and the policies that these
+#   roles give on this type of resource, with their actions. It reads subject and
+#   resource of the input and nothing else of it, and holds until valid_until.
+# scope: document
+effective.reason := _verdict
+
+effective.owner := _owner if _is_account
+
+effective.level := _level if _is_shared
+
+effective.roles := _roles if _is_shared
+
+effective.policies := {id: _policy_actions(id) | some id in _policies} if _is_shared
+
+effective.receive_load_alerts := _receives_load_alerts
+
+effective.valid_until := _valid_until if _is_shared
+
+# The reason that follows from subject and resource; undefined where roles are
+# found, and the action decides.
+_verdict := "unknown_subject" if {
+	not _is_account
+} else := "unknown_resource" if {
+	not _owner
+} else := "owner" if {
+	_owner == input.subject.id
+} else := "no_collaboration" if {
+	not _status
+} else := $"collaboration_{_status}" if {
+	_status != "active"
+} else := "not_shared" if {
+	not _level
+}
+
+_is_shared if not _verdict
