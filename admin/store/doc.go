@@ -1,0 +1,2 @@
+// Package store is usher's truth in PostgreSQL.
+package store
