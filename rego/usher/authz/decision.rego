@@ -6,7 +6,7 @@ package usher.authz
 #   request that is none is denied with invalid_request, one for a revision that
 #   the data has not reached with revision_not_reached.
 # entrypoint: true
-decision := {"decision": _is_allowed, "context": object.union_n([part | some part in _parts])}
+decision := {"decision": _is_allowed, "context": object.union_n([part | some part in _context_parts])}
 
 # METADATA
 # description: Whether the decision allows.
@@ -42,22 +42,22 @@ _contains_action(policy) if data.usher.catalogue.policies[policy].actions[input.
 _contains_action(policy) if data.usher.accounts[_owner].policies[policy].actions[input.action.name]
 
 # The context, part by part: a part that does not apply to the reason is absent.
-_parts contains {"reason": _reason, "revision": data.usher.revision}
+_context_parts contains {"reason": _reason, "revision": data.usher.revision}
 
-_parts contains {"owner": _owner} if not _reason in {"invalid_request", "unknown_subject", "unknown_resource"}
+_context_parts contains {"owner": _owner} if not _reason in {"invalid_request", "unknown_subject", "unknown_resource"}
 
-_parts contains {"level": _level, "roles": _roles} if _rests_on_roles
+_context_parts contains {"level": _level, "roles": _roles} if _rests_on_roles
 
-_parts contains {"valid_until": _valid_until} if _rests_on_roles
+_context_parts contains {"valid_until": _valid_until} if _rests_on_roles
 
-_parts contains {"policies": sort(_granting)} if _reason == "granted"
+_context_parts contains {"policies": sort(_granting)} if _reason == "granted"
 
-_parts contains {"levels": levels} if {
+_context_parts contains {"levels": levels} if {
 	_explain
 	_reason in {"granted", "action_not_granted", "not_shared"}
 }
 
-_parts contains {"missing_roles": _missing_roles} if {
+_context_parts contains {"missing_roles": _missing_roles} if {
 	_explain
 	_reason in {"action_not_granted", "not_shared"}
 }

@@ -11,20 +11,19 @@ package usher.authz
 #   follows from these two alone, else level, roles, and the policies that these
 #   roles give on this type of resource, with their actions. It reads subject and
 #   resource of the input and nothing else of it, and holds until valid_until.
-# scope: document
-effective.reason := _verdict
+effective := object.union_n([part | some part in _effective_parts])
 
-effective.owner := _owner if _is_account
+_effective_parts contains {"receive_load_alerts": _receives_load_alerts}
 
-effective.level := _level if _is_shared
+_effective_parts contains {"reason": _verdict}
 
-effective.roles := _roles if _is_shared
+_effective_parts contains {"owner": _owner} if _is_account
 
-effective.policies := {id: _policy_actions(id) | some id in _policies} if _is_shared
+_effective_parts contains {"level": _level, "roles": _roles, "policies": _policies_given} if _is_shared
 
-effective.receive_load_alerts := _receives_load_alerts
+_effective_parts contains {"valid_until": _valid_until} if _is_shared
 
-effective.valid_until := _valid_until if _is_shared
+_policies_given := {id: _policy_actions(id) | some id in _policies}
 
 # The reason that follows from subject and resource; undefined where roles are
 # found, and the action decides.
