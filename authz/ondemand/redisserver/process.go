@@ -1,6 +1,7 @@
 package redisserver
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -23,6 +22,9 @@ const (
 	readyTimeout = 10 * time.Second
 	// readyInterval is the pause between questions whether the server answers.
 	readyInterval = 5 * time.Millisecond
+	// pingTimeout bounds one such question: on the port may be somebody else's
+	// server, which never answers.
+	pingTimeout = 250 * time.Millisecond
 	// stopTimeout is how long a server has to end by itself.
 	stopTimeout = 5 * time.Second
 	// outputTail is how much of the server's output an error shows, in bytes.
@@ -141,14 +143,10 @@ func (p *process) removeFiles() {
 func (p *process) awaitAnswer(ctx context.Context, s *Server) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	client := redis.NewClient(&redis.Options{
-		Addr: s.addr, Password: s.password, MaxRetries: -1, DialerRetries: 1, PoolSize: 1, DisableIdentity: true,
-	})
-	defer client.Close() //nolint:errcheck // nothing depends on how it closes
 	tick := time.NewTicker(readyInterval)
 	defer tick.Stop()
 	for {
-		err := client.Ping(ctx).Err()
+		err := ping(ctx, s.addr, s.password)
 		// Somebody else's server may hold the port: ours has then ended, so look
 		// before the answer is believed.
 		select {
@@ -167,6 +165,37 @@ func (p *process) awaitAnswer(ctx context.Context, s *Server) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// ping logs in and asks once whether the server answers. By hand, since a client's
+// pool goes on dialing for a while after it was closed.
+func ping(ctx context.Context, addr, password string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if err := conn.SetDeadline(time.Now().Add(pingTimeout)); err != nil {
+		return err
+	}
+	request := fmt.Sprintf("*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n*1\r\n$4\r\nPING\r\n", len(password), password)
+	if _, err := conn.Write([]byte(request)); err != nil {
+		return err
+	}
+	answers := bufio.NewReader(conn)
+	for _, want := range []string{"+OK", "+PONG"} {
+		line, err := answers.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if got := strings.TrimSpace(line); got != want {
+			return fmt.Errorf("the server answered %q instead of %q", got, want)
+		}
+	}
+	return nil
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
