@@ -6,16 +6,17 @@ package usher.authz
 #   request that is none is denied with invalid_request, one for a revision that
 #   the data has not reached with revision_not_reached.
 # entrypoint: true
-decision := {"decision": _is_allowed, "context": object.union_n([part | some part in _context_parts])}
+decision := {"decision": allow, "context": object.union_n([part | some part in _context_parts])}
 
 # METADATA
 # description: Whether the decision allows.
 # entrypoint: true
-allow := _is_allowed
+# scope: document
+default allow := false
 
-default _is_allowed := false
+allow if _reason in {"owner", "granted"}
 
-_is_allowed if _reason in {"owner", "granted"}
+default _reason := "action_not_granted"
 
 _reason := "invalid_request" if {
 	not _well_formed
@@ -29,17 +30,13 @@ _reason := "invalid_request" if {
 	_verdict
 } else := "granted" if {
 	count(_granting) > 0
-} else := "action_not_granted"
+}
 
 # The policies of the winning roles that contain the action.
 _granting contains policy if {
 	some policy in _policies
 	_contains_action(policy)
 }
-
-_contains_action(policy) if data.usher.catalogue.policies[policy].actions[input.action.name]
-
-_contains_action(policy) if data.usher.accounts[_owner].policies[policy].actions[input.action.name]
 
 # The context, part by part: a part that does not apply to the reason is absent.
 _context_parts contains {"reason": _reason, "revision": data.usher.revision}
@@ -68,7 +65,7 @@ _explain if input.context.explain == true
 
 # The names of the owner's roles that would allow the action on this type.
 _missing_roles := sort({role.name |
-	some role in data.usher.accounts[_owner].roles
+	some role in _owner_roles
 	some policy in role.policies
 	_acts_on_type(policy)
 	_contains_action(policy)

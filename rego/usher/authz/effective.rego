@@ -23,8 +23,6 @@ _effective_parts contains {"level": _level, "roles": _roles, "policies": _polici
 
 _effective_parts contains {"valid_until": _valid_until} if _is_shared
 
-_policies_given := {id: _policy_actions(id) | some id in _policies}
-
 # The reason that follows from subject and resource; undefined where roles are
 # found, and the action decides.
 _verdict := "unknown_subject" if {

@@ -1,18 +1,13 @@
-# Where the roles of the asking member are found. Every reference is ground by
-# the time it is read, owner first: a question costs the grants that it may rest
-# on, and not one of the others.
+# Where the roles of the asking member are found.
 
 package usher.authz
 
 # The only clock; the caller's plays no part.
 _now := time.now_ns()
 
-_status := data.usher.accounts[_owner].members[input.subject.id].status
-
-# The member's grant on a resource of the owner, while it lives. A grant counts
-# while now < expires_at; then it is absent.
+# A grant counts while now < expires_at; then it is absent.
 _grant(type, id) := grant if {
-	grant := data.usher.accounts[_owner].members[input.subject.id].grants[type][id]
+	grant := _granted(type, id)
 
 	_is_live(object.get(grant, "expires_at_ns", null))
 }
@@ -22,7 +17,7 @@ _is_live(null)
 _is_live(end) if _now < end
 
 # The groups through which the resource may be shared.
-_groups := data.usher.accounts[_owner].environments[input.resource.id].groups if input.resource.type == "environment"
+_groups := _environment_groups if input.resource.type == "environment"
 
 _groups := [input.resource.id] if input.resource.type == "group"
 
@@ -31,9 +26,8 @@ _groups := [input.resource.id] if input.resource.type == "group"
 _source(group) := {"type": "group", "id": group} if {
 	_grant("group", group)
 } else := {"type": "group", "id": ancestor} if {
-	ancestors := data.usher.accounts[_owner].groups[group].ancestors
 	ancestor := [candidate |
-		some candidate in ancestors
+		some candidate in _ancestors(group)
 		_grant("group", candidate)
 	][0]
 } else := {"type": "groups", "id": _owner} if {

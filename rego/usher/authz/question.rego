@@ -36,16 +36,3 @@ _is_revision(number) if {
 	number <= _max_revision
 	floor(number) == number
 }
-
-_is_account if {
-	input.subject.type == "account"
-	data.usher.subjects[input.subject.id]
-}
-
-_owner := data.usher.owners[input.resource.type][input.resource.id]
-
-# An action is known if the catalogue or a custom policy of the resource's owner
-# names it, and to nobody else: a typo must not look like a yes.
-_is_action if data.usher.catalogue.actions[input.action.name]
-
-_is_action if data.usher.accounts[_owner].actions[input.action.name]

@@ -10,8 +10,6 @@ _role_ids contains id if {
 # The names of the winning level's roles, sorted.
 _roles := sort({_role(id).name | some id in _role_ids})
 
-_role(id) := data.usher.accounts[_owner].roles[id]
-
 # The policies of these roles that list the resource's type.
 _policies contains policy if {
 	some id in _role_ids
@@ -19,14 +17,7 @@ _policies contains policy if {
 	_acts_on_type(policy)
 }
 
-# A system policy, else one of the owner's own: their ids are never the same.
-_acts_on_type(policy) if data.usher.catalogue.policies[policy].resources[input.resource.type]
-
-_acts_on_type(policy) if data.usher.accounts[_owner].policies[policy].resources[input.resource.type]
-
-_policy_actions(policy) := data.usher.catalogue.policies[policy].actions
-
-_policy_actions(policy) := data.usher.accounts[_owner].policies[policy].actions
+_policies_given[policy] := _policy_actions(policy) if some policy in _policies
 
 # Who is told of a load alert: a member of whom one role on the winning level
 # says so.

@@ -30,7 +30,7 @@ _catalogue := {
 	},
 }
 
-_subjects := {name: true | some name in ["olga", "mia", "nemo", "pia", "sue", "lou", "rex", "eve", "rob", "odd"]}
+_subjects[name] := true if some name in ["olga", "mia", "nemo", "pia", "sue", "lou", "rex", "eve", "rob"]
 
 _owners := {
 	"environment": {"e-leaf": "olga", "e-two": "olga", "e-root": "olga", "e-nemo": "nemo"},
@@ -55,7 +55,10 @@ _accounts(grants) := {
 			"e-two": {"groups": ["g-leaf", "g-lone"]},
 			"e-root": {"groups": []},
 		},
-		"policies": {"acme.promote": {"resources": {"environment": true}, "actions": {"acme.Promote": true, "env.Stop": true}}},
+		"policies": {"acme.promote": {
+			"resources": {"environment": true},
+			"actions": {"acme.Promote": true, "env.Stop": true},
+		}},
 		"roles": {
 			"r-view": {"name": "Viewer", "policies": ["env.view"], "receive_load_alerts": false},
 			"r-run": {"name": "Runner", "policies": ["env.run", "env.start"], "receive_load_alerts": true},

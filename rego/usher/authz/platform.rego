@@ -1,0 +1,47 @@
+# All that is read of the platform. Every reference is ground by the time it is
+# read, owner first, so that a question costs what it rests on and not one member,
+# grant or policy more. Only _owner_roles reads all there is, and only an
+# explanation asks for it.
+
+package usher.authz
+
+_is_account if {
+	input.subject.type == "account"
+	data.usher.subjects[input.subject.id]
+}
+
+_owner := data.usher.owners[input.resource.type][input.resource.id]
+
+# An action is known if the catalogue or a custom policy of the resource's owner
+# names it. Unknown ones are denied to owners too: a typo must not look like a yes.
+_is_action if data.usher.catalogue.actions[input.action.name]
+
+_is_action if data.usher.accounts[_owner].actions[input.action.name]
+
+_status := data.usher.accounts[_owner].members[input.subject.id].status
+
+# The member's grant on a resource of the owner, whether or not it has ended.
+_granted(type, id) := data.usher.accounts[_owner].members[input.subject.id].grants[type][id]
+
+_environment_groups := data.usher.accounts[_owner].environments[input.resource.id].groups
+
+# The groups above a group, nearest first.
+_ancestors(group) := data.usher.accounts[_owner].groups[group].ancestors
+
+_role(id) := data.usher.accounts[_owner].roles[id]
+
+_owner_roles := data.usher.accounts[_owner].roles
+
+# A policy is of the system, else one of the owner's own: their ids are never the
+# same.
+_acts_on_type(policy) if data.usher.catalogue.policies[policy].resources[input.resource.type]
+
+_acts_on_type(policy) if data.usher.accounts[_owner].policies[policy].resources[input.resource.type]
+
+_contains_action(policy) if data.usher.catalogue.policies[policy].actions[input.action.name]
+
+_contains_action(policy) if data.usher.accounts[_owner].policies[policy].actions[input.action.name]
+
+_policy_actions(policy) := data.usher.catalogue.policies[policy].actions
+
+_policy_actions(policy) := data.usher.accounts[_owner].policies[policy].actions
