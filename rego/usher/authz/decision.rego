@@ -32,11 +32,7 @@ _reason := "invalid_request" if {
 	count(_granting) > 0
 }
 
-# The policies of the winning roles that contain the action.
-_granting contains policy if {
-	some policy in _policies
-	_contains_action(policy)
-}
+_granting := _policy_ids & _allowing
 
 # The context, part by part: a part that does not apply to the reason is absent.
 _context_parts contains {"reason": _reason, "revision": data.usher.revision}
@@ -63,10 +59,18 @@ _rests_on_roles if _reason in {"granted", "action_not_granted"}
 
 _explain if input.context.explain == true
 
+# The policies of the winning level's roles; to explain, those of all the owner's.
+_policies_in_question contains id if some id in _policy_ids
+
+_policies_in_question contains id if {
+	_explain
+	some role in _owner_roles
+	some id in role.policies
+}
+
 # The names of the owner's roles that would allow the action on this type.
 _missing_roles := sort({role.name |
 	some role in _owner_roles
-	some policy in role.policies
-	_acts_on_type(policy)
-	_contains_action(policy)
+	some id in role.policies
+	id in _allowing
 })

@@ -38,4 +38,4 @@ default _base := []
 
 _base := _names_at("environments", _owner) if input.resource.type == "environment"
 
-_names_at(type, id) := sort({_role(role).name | some role in _grant(type, id).roles})
+_names_at(type, id) := sort([_role_name(role) | some role in _grant(type, id).roles])

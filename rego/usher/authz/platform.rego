@@ -28,20 +28,37 @@ _environment_groups := data.usher.accounts[_owner].environments[input.resource.i
 # The groups above a group, nearest first.
 _ancestors(group) := data.usher.accounts[_owner].groups[group].ancestors
 
-_role(id) := data.usher.accounts[_owner].roles[id]
+# The roles of the winning level, by id.
+_roles_given[id] := data.usher.accounts[_owner].roles[id] if some id in _role_ids
+
+_role_name(id) := data.usher.accounts[_owner].roles[id].name
 
 _owner_roles := data.usher.accounts[_owner].roles
 
 # A policy is of the system, else one of the owner's own: their ids are never the
 # same.
-_acts_on_type(policy) if data.usher.catalogue.policies[policy].resources[input.resource.type]
+_policies_given[id] := policy.actions if {
+	some id in _policy_ids
+	policy := data.usher.catalogue.policies[id]
+	policy.resources[input.resource.type]
+}
 
-_acts_on_type(policy) if data.usher.accounts[_owner].policies[policy].resources[input.resource.type]
+_policies_given[id] := policy.actions if {
+	some id in _policy_ids
+	policy := data.usher.accounts[_owner].policies[id]
+	policy.resources[input.resource.type]
+}
 
-_contains_action(policy) if data.usher.catalogue.policies[policy].actions[input.action.name]
+# The policies that allow the action on the resource's type, among those in
+# question. What they contain is read first, since few of them contain it.
+_allowing contains id if {
+	some id in _policies_in_question
+	data.usher.catalogue.policies[id].actions[input.action.name]
+	data.usher.catalogue.policies[id].resources[input.resource.type]
+}
 
-_contains_action(policy) if data.usher.accounts[_owner].policies[policy].actions[input.action.name]
-
-_policy_actions(policy) := data.usher.catalogue.policies[policy].actions
-
-_policy_actions(policy) := data.usher.accounts[_owner].policies[policy].actions
+_allowing contains id if {
+	some id in _policies_in_question
+	data.usher.accounts[_owner].policies[id].actions[input.action.name]
+	data.usher.accounts[_owner].policies[id].resources[input.resource.type]
+}

@@ -7,17 +7,13 @@ _role_ids contains id if {
 	some id in grant.roles
 }
 
-# The names of the winning level's roles, sorted.
-_roles := sort({_role(id).name | some id in _role_ids})
+# Their names, sorted.
+_roles := sort([role.name | some role in _roles_given])
 
-# The policies of these roles that list the resource's type.
-_policies contains policy if {
-	some id in _role_ids
-	some policy in _role(id).policies
-	_acts_on_type(policy)
+_policy_ids contains id if {
+	some role in _roles_given
+	some id in role.policies
 }
-
-_policies_given[policy] := _policy_actions(policy) if some policy in _policies
 
 # Who is told of a load alert: a member of whom one role on the winning level
 # says so.
@@ -25,8 +21,8 @@ default _receives_load_alerts := false
 
 _receives_load_alerts if {
 	_is_shared
-	some id in _role_ids
-	_role(id).receive_load_alerts
+	some role in _roles_given
+	role.receive_load_alerts
 }
 
 # When the first of the winning level's grants ends: what was found may then
