@@ -1,0 +1,62 @@
+package feed
+
+import "time"
+
+// The limits of the wire format, in bytes. A line is measured without its line
+// feed, after decompression.
+const (
+	// MaxLine bounds a snapshot, snapshot_end and heartbeat frame, and a frame whose
+	// type is not known yet.
+	MaxLine = 4 << 10
+	// MaxObjectLine bounds an object frame; the policy in force is the largest.
+	MaxObjectLine = 8 << 20
+	// MaxChangeLine bounds a change and a notice: one revision may import, or delete,
+	// an account of 100,000 environments. A server gives a snapshot in place of a
+	// greater change.
+	MaxChangeLine = 64 << 20
+	// MaxReplay is how many revisions at most a server replays to an asker; one that
+	// is further behind gets a snapshot.
+	MaxReplay = 100_000
+
+	// MaxLookupBody bounds the request of a look-up.
+	MaxLookupBody = 1 << 20
+	// MaxLookupAccounts bounds the accounts that one look-up asks for in full.
+	MaxLookupAccounts = 256
+	// MaxLookupNames bounds the resources, and the subjects, of one look-up.
+	MaxLookupNames = 4096
+	// MaxLookupAnswer bounds the answer that a client reads.
+	MaxLookupAnswer = 256 << 20
+
+	// maxWindow bounds what a compressed stream can make its reader allocate.
+	maxWindow = 8 << 20
+	// maxProblem bounds what is read of an answer that is not 200.
+	maxProblem = 64 << 10
+)
+
+// The times of both ends.
+const (
+	// HeartbeatInterval is the time between heartbeats.
+	HeartbeatInterval = time.Second
+	// Silence is how long a client waits for a heartbeat before it gives the
+	// connection up.
+	Silence = 3 * time.Second
+
+	dialTimeout   = 5 * time.Second
+	headerTimeout = 10 * time.Second
+	retryMin      = 100 * time.Millisecond
+	retryMax      = 5 * time.Second
+	// steady is how long a connection must have been good for its end, when it is a
+	// refusal, to be answered by the shortest pause again.
+	steady = 30 * time.Second
+)
+
+func maxLine(t Type) int {
+	switch t {
+	case TypeObject:
+		return MaxObjectLine
+	case TypeChange, TypeNotice:
+		return MaxChangeLine
+	case TypeSnapshot, TypeSnapshotEnd, TypeHeartbeat:
+	}
+	return MaxLine
+}

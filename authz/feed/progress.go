@@ -1,0 +1,170 @@
+package feed
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// skewLimit is how far the clocks may differ unremarked (architecture.md, The feed).
+const skewLimit = 2 * time.Second
+
+// progress is how far a client is, for those who ask from other goroutines.
+type progress struct {
+	clock func() time.Time
+	ready chan struct{} // closed once caught up for the first time
+
+	mu       sync.Mutex
+	at       Position
+	some     bool // at is of something
+	target   *policies.Revision
+	pending  *heard // the oldest heartbeat that named a revision not applied yet
+	fresh    time.Time
+	skew     time.Duration
+	up       bool
+	connects uint64
+	refusals map[RefusalKind]uint64
+}
+
+type heard struct {
+	revision policies.Revision
+	at       time.Time
+}
+
+func newProgress(clock func() time.Time) *progress {
+	return &progress{clock: clock, ready: make(chan struct{}), refusals: map[RefusalKind]uint64{}}
+}
+
+// heartbeat takes what the server is at. Jumped tells that the clocks have come to
+// differ by more than the limit, which they did not before.
+func (p *progress) heartbeat(h *Heartbeat) (skew time.Duration, jumped bool) {
+	now := p.clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.skew.Abs() > skewLimit
+	p.skew = h.Time.Sub(now)
+	if p.target == nil {
+		p.target = &h.Revision
+	}
+	if p.some && p.at.Revision >= h.Revision {
+		p.fresh, p.pending = now, nil
+	} else if p.pending == nil {
+		p.pending = &heard{h.Revision, now}
+	}
+	p.catchUp()
+	return p.skew, p.skew.Abs() > skewLimit && !before
+}
+
+// applied says that the receiver has reached at.
+func (p *progress) applied(at Position) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at, p.some = at, true
+	if p.pending != nil && at.Revision >= p.pending.revision {
+		p.fresh, p.pending = p.pending.at, nil
+	}
+	p.catchUp()
+}
+
+func (p *progress) catchUp() {
+	if p.target == nil || !p.some || p.at.Revision < *p.target {
+		return
+	}
+	select {
+	case <-p.ready:
+	default:
+		close(p.ready)
+	}
+}
+
+func (p *progress) connected(up bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.up = up
+	if up {
+		p.connects++
+	}
+}
+
+func (p *progress) refused(kind RefusalKind) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusals[kind]++
+}
+
+func (p *progress) revision() (policies.Revision, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at.Revision, p.some
+}
+
+// Status is how a client stands.
+type Status struct {
+	Connected bool
+	Ready     bool              // has been caught up once
+	Platform  string            // empty before the first state
+	Revision  policies.Revision // of the last change applied or notice taken
+	// Fresh is when, by the client's clock, a heartbeat came that named a revision
+	// that is applied now: the state was the platform's then. Zero: never yet.
+	Fresh    time.Time
+	Connects uint64
+	Refusals map[RefusalKind]uint64 // those that happened
+	Skew     time.Duration          // the server's clock less the client's, by the last heartbeat
+}
+
+// Status is how the client stands.
+func (c *Client) Status() Status {
+	p := c.progress
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Status{
+		Connected: p.up, Platform: p.at.Platform, Revision: p.at.Revision, Fresh: p.fresh,
+		Connects: p.connects, Skew: p.skew, Refusals: make(map[RefusalKind]uint64, len(p.refusals)),
+	}
+	for kind, n := range p.refusals {
+		s.Refusals[kind] = n
+	}
+	select {
+	case <-p.ready:
+		s.Ready = true
+	default:
+	}
+	return s
+}
+
+// Age is how long ago the state was known to be the platform's present one; false:
+// it never was in the life of this client.
+func (c *Client) Age() (time.Duration, bool) { return c.progress.age() }
+
+func (p *progress) age() (time.Duration, bool) {
+	now := p.clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fresh.IsZero() {
+		return 0, false
+	}
+	return max(now.Sub(p.fresh), 0), true
+}
+
+// Ready tells whether the client has been caught up once: it has applied the
+// revision that the first heartbeat named. It stays true.
+func (c *Client) Ready() bool {
+	select {
+	case <-c.progress.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// WaitReady returns once the client is ready, or with ctx's error.
+func (c *Client) WaitReady(ctx context.Context) error {
+	select {
+	case <-c.progress.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,174 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// session follows one connection. It is for one goroutine.
+type session struct {
+	c          *Client
+	watch      *watch
+	in         *Reader
+	tally      *Tally // of the snapshot that is being built; nil outside one
+	snapshot   *Snapshot
+	heartbeats int
+}
+
+// follow takes frames until the stream ends or is refused. The error is never nil.
+func (s *session) follow(ctx context.Context) error {
+	defer s.c.receiver.drop()
+	for {
+		f, err := s.in.Next()
+		if errors.Is(err, io.EOF) {
+			return errEnded
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.take(ctx, f); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) take(ctx context.Context, f Frame) error {
+	switch f := f.(type) {
+	case *Heartbeat:
+		return s.heartbeat(ctx, f)
+	case *Snapshot:
+		return s.begin(f)
+	case *Object:
+		if s.tally == nil {
+			return outOfPlace(f)
+		}
+		s.tally.Object(s.in.Line())
+		return unusable(s.c.receiver.add(f.Object))
+	case *SnapshotEnd:
+		return s.end(ctx, f)
+	case *Change:
+		if s.tally != nil || s.c.receiver.mode() != ModeResident {
+			return outOfPlace(f)
+		}
+		return s.change(ctx, f)
+	case *Notice:
+		if s.tally != nil || s.c.receiver.mode() != ModeNotices {
+			return outOfPlace(f)
+		}
+		return s.notice(f)
+	}
+	return outOfPlace(f)
+}
+
+func outOfPlace(f Frame) error {
+	return refuse(RefusedMalformed, fmt.Errorf("a %s frame is out of place", f.Type()))
+}
+
+// unusable classifies the error of a receiver, which may be nil or classified.
+func unusable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return refuse(RefusedUnusable, err)
+}
+
+func (s *session) heartbeat(ctx context.Context, h *Heartbeat) error {
+	if floor, ok := s.c.receiver.floor(); ok {
+		switch {
+		case h.Revision < floor.Revision:
+			return refuse(RefusedRollback, fmt.Errorf("the server is at revision %d, behind revision %d", h.Revision, floor.Revision))
+		case h.Revision == floor.Revision && h.Hash != floor.Hash:
+			return refuse(RefusedAltered, fmt.Errorf("the server has another history of revision %d", h.Revision))
+		}
+	}
+	s.heartbeats++
+	s.watch.alive()
+	s.c.receiver.observe(h.Time)
+	if skew, jumped := s.c.progress.heartbeat(h); jumped {
+		s.c.o.Logger.LogAttrs(ctx, slog.LevelWarn, "clock differs from the admin server's", slog.Duration("skew", skew))
+	}
+	return nil
+}
+
+func (s *session) begin(f *Snapshot) error {
+	if s.tally != nil {
+		return outOfPlace(f)
+	}
+	if floor, ok := s.c.receiver.floor(); ok {
+		switch {
+		case f.Platform != floor.Platform:
+			return refuse(RefusedPlatform, fmt.Errorf("a snapshot of platform %q, not of %q", f.Platform, floor.Platform))
+		case f.Revision < floor.Revision:
+			return refuse(RefusedRollback, fmt.Errorf("a snapshot of revision %d, behind revision %d", f.Revision, floor.Revision))
+		case f.Revision == floor.Revision && f.Hash != floor.Hash:
+			return refuse(RefusedAltered, fmt.Errorf("a snapshot of another history of revision %d", f.Revision))
+		}
+	}
+	s.tally, s.snapshot = NewTally(s.in.Line()), f
+	return unusable(s.c.receiver.begin(f))
+}
+
+func (s *session) end(ctx context.Context, f *SnapshotEnd) error {
+	if s.tally == nil {
+		return outOfPlace(f)
+	}
+	got := s.tally.End()
+	switch {
+	case got.Count != f.Count:
+		return refuse(RefusedTruncated, fmt.Errorf("a snapshot has %d objects, not the %d that it names", got.Count, f.Count))
+	case got.Digest != f.Digest:
+		return refuse(RefusedAltered, errors.New("the digest of a snapshot is not that of its lines"))
+	}
+	s.tally = nil
+	if err := s.c.receiver.finish(ctx); err != nil {
+		return unusable(err)
+	}
+	s.c.metrics.snapshots.Inc()
+	s.c.metrics.objects.Add(float64(got.Count))
+	s.c.o.Logger.LogAttrs(ctx, slog.LevelInfo, "feed snapshot in force",
+		slog.Uint64("revision", uint64(s.snapshot.Revision)), slog.Uint64("objects", got.Count))
+	s.advanced()
+	return nil
+}
+
+func (s *session) change(ctx context.Context, f *Change) error {
+	at, ok := s.c.receiver.position()
+	if !ok {
+		return outOfPlace(f)
+	}
+	if err := changeFollows(f.Change, at); err != nil {
+		return err
+	}
+	if err := s.c.receiver.change(ctx, f.Change); err != nil {
+		return unusable(err)
+	}
+	s.c.metrics.changes.Inc()
+	s.advanced()
+	return nil
+}
+
+func (s *session) notice(f *Notice) error {
+	at, ok := s.c.receiver.position()
+	if !ok {
+		return outOfPlace(f)
+	}
+	if err := f.Follows(at.Revision, at.Hash); err != nil {
+		return err
+	}
+	if err := s.c.receiver.notice(f); err != nil {
+		return unusable(err)
+	}
+	s.c.metrics.changes.Inc()
+	s.advanced()
+	return nil
+}
+
+// advanced tells progress how far the receiver is.
+func (s *session) advanced() {
+	if p, ok := s.c.receiver.position(); ok {
+		s.c.progress.applied(p)
+	}
+}
