@@ -24,6 +24,12 @@ type (
 	// parameter's name, and may be empty.
 	MalformedError struct{ Where, Reason string }
 
+	// TooLargeError is input over a limit of limits.go. Limit is in bytes.
+	TooLargeError struct {
+		What  string
+		Limit int64
+	}
+
 	// NotFoundError says that a thing is not there, or may not be seen.
 	NotFoundError struct{ Kind, ID string }
 
@@ -67,6 +73,10 @@ func (e *MalformedError) Error() string {
 		return e.Reason
 	}
 	return e.Where + ": " + e.Reason
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("%s is larger than %d bytes", e.What, e.Limit)
 }
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("%s %q was not found", e.Kind, e.ID) }

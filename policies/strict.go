@@ -1,0 +1,100 @@
+package policies
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// DecodeStrict reads one JSON value into v, refusing unknown names, duplicate
+// names (names are told apart by case, so that the same name in another case is
+// unknown), wrong types, invalid UTF-8 and anything after the value. Every fault
+// is a [*MalformedError] that says where.
+func DecodeStrict(data []byte, v any) error {
+	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(true)); err != nil {
+		return Malformed(data, err)
+	}
+	return nil
+}
+
+// Malformed turns an error of the JSON library into a [*MalformedError] in our
+// words: Where is the JSON pointer, and a fault of syntax names line and column
+// in data, which may be nil. Other errors it returns as they are.
+func Malformed(data []byte, err error) error {
+	var already *MalformedError
+	if errors.As(err, &already) {
+		return already
+	}
+	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		return &MalformedError{Where: shortPointer(syntactic.JSONPointer), Reason: syntaxReason(data, syntactic)}
+	}
+	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
+		return &MalformedError{Where: shortPointer(semantic.JSONPointer), Reason: semanticReason(semantic)}
+	}
+	return err
+}
+
+func syntaxReason(data []byte, err *jsontext.SyntacticError) string {
+	if errors.Is(err.Err, jsontext.ErrDuplicateName) {
+		return "stands twice"
+	}
+	reason := "is not valid JSON"
+	if err.Err != nil {
+		reason += ": " + shorten(err.Err.Error())
+	}
+	if offset := int(err.ByteOffset); data != nil && offset <= len(data) {
+		before := data[:offset]
+		line := bytes.Count(before, []byte{'\n'}) + 1
+		column := offset - bytes.LastIndexByte(before, '\n')
+		reason += fmt.Sprintf(" (line %d, column %d)", line, column)
+	}
+	return reason
+}
+
+func semanticReason(err *json.SemanticError) string {
+	switch {
+	case errors.Is(err.Err, json.ErrUnknownName):
+		return "is not a known field"
+	case err.JSONKind == 0 || err.GoType == nil:
+		return "cannot be read"
+	default:
+		return "must not be " + kindName(err.JSONKind)
+	}
+}
+
+func kindName(k jsontext.Kind) string {
+	switch k {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "true or false"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case '{', '}':
+		return "an object"
+	case '[', ']':
+		return "an array"
+	}
+	return "of this kind"
+}
+
+// maxEcho bounds how much of the input an error repeats.
+const maxEcho = 200
+
+func shortPointer(p jsontext.Pointer) string { return shorten(string(p)) }
+
+func shorten(s string) string {
+	if len(s) <= maxEcho {
+		return s
+	}
+	cut := maxEcho
+	for cut > 0 && s[cut]&0xC0 == 0x80 { // not within a character
+		cut--
+	}
+	return s[:cut] + "…"
+}
