@@ -257,13 +257,33 @@ func (s *Store) Leave(ctx context.Context, call Call, account policies.AccountID
 	return Result[Collaboration]{}, notYet
 }
 
-// import and export: coming as soon as policies.Document is there:
-//
-//	type ImportItem struct { Line int; Document policies.Document; Err error /* of decoding; reported as it is */; Account policies.AccountID /* when Err is set, if known */ }
-//	type ImportError struct { Line int; Account policies.AccountID; Errors []policies.FieldError }
-//	type ImportReport struct { Imported, Grants int; Errors []ImportError; Revision policies.Revision }
-//	func (s *Store) Import(ctx, call, items iter.Seq[ImportItem], progress func(done int)) (ImportReport, error)
-//	func (s *Store) Export(ctx, account) (policies.Document, policies.Revision, error)
+// ImportError is why a document did not go in.
+type ImportError struct {
+	Line    int
+	Account policies.AccountID // "" if it could not be read
+	Errors  []policies.FieldError
+}
+
+// ImportReport is the outcome of an import. Revision is the last document's, the
+// present one if none changed anything.
+type ImportReport struct {
+	Imported int // documents
+	Grants   int // in them; one role on one resource for one member each
+	Errors   []ImportError
+	Revision policies.Revision
+}
+
+// Import puts documents in, each wholly or not at all. progress, if not nil, is
+// called with the number of documents done. A bad document does not hinder others;
+// the error is of the whole, such as an [UnavailableError]: documents before may be in.
+func (s *Store) Import(ctx context.Context, call Call, documents iter.Seq[policies.DocumentLine], progress func(done int)) (ImportReport, error) {
+	return ImportReport{}, notYet
+}
+
+// Export is the document of an account.
+func (s *Store) Export(ctx context.Context, account policies.AccountID) (Item[policies.Document], error) {
+	return Item[policies.Document]{}, notYet
+}
 
 // tokens
 
