@@ -2,8 +2,10 @@ package authz
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,71 +15,398 @@ import (
 
 // Options configures an [Engine]; zero values are the defaults.
 type Options struct {
-	Clock           func() time.Time      // default time.Now
-	CacheLimit      int                   // most cached (subject, resource) pairs; default DefaultCacheLimit
-	MinRevisionWait time.Duration         // how long a check waits for its min_revision; default 2 s; negative: not at all
-	Logger          *slog.Logger          // default: discards
-	Registerer      prometheus.Registerer // default: none
+	// Clock is the wall clock, time.Now by default.
+	Clock func() time.Time
+	// CacheLimit is the most (subject, resource) pairs that are kept,
+	// [DefaultCacheLimit] by default.
+	CacheLimit int
+	// MinRevisionWait is how long a check waits for its min_revision,
+	// [DefaultMinRevisionWait] by default; negative: not at all.
+	MinRevisionWait time.Duration
+	// Logger is for what an operator must know; by default nobody hears it.
+	Logger *slog.Logger
+	// Registerer takes the metrics; nil: nobody does.
+	Registerer prometheus.Registerer
 }
 
-// DefaultCacheLimit is how many (subject, resource) pairs are cached by default.
-const DefaultCacheLimit = 1_000_000
+const (
+	// DefaultCacheLimit is how many (subject, resource) pairs are kept by default.
+	DefaultCacheLimit = 1_000_000
+	// DefaultMinRevisionWait is how long a check waits for its min_revision by
+	// default.
+	DefaultMinRevisionWait = 2 * time.Second
+	// maxSkew is how far the wall clock may be from a heartbeat before it is logged.
+	maxSkew = 2 * time.Second
+)
 
-// Engine answers checks from one state at a time.
-type Engine struct{}
+// Engine answers checks from one state, which is replaced whole at each revision.
+// Its methods may be called from any number of goroutines. See the package's
+// comment for what it guarantees.
+type Engine struct {
+	clock   func() time.Time
+	wait    time.Duration
+	logger  *slog.Logger
+	metrics *engineMetrics
+
+	current atomic.Pointer[root]
+	replace sync.Mutex // held by whoever makes the next root
+	cache   *cache
+	flights flights
+
+	heartbeat atomic.Int64 // the latest observed, nanoseconds of Unix time
+	skewed    atomic.Bool  // the clock's skew was logged
+}
 
 var _ Decider = (*Engine)(nil)
 
-// New makes an engine without a state.
-func New(o Options) (*Engine, error) { return &Engine{}, nil }
-
-// Close releases what the engine holds. Answers after it are still right.
-func (e *Engine) Close() {}
-
-// State is the one in force, nil until the first Reset.
-func (e *Engine) State() *State { return nil }
-
-// Reset puts s in force and drops every cached result.
-func (e *Engine) Reset(s *State) error { return nil }
-
-// Apply applies change to the state in force.
-func (e *Engine) Apply(ctx context.Context, change policies.Change) error {
-	return errors.New("not written yet")
+// root is a state in force. Numbers of roots grow with each one; since is the
+// first of those whose cached results may be used at this one.
+type root struct {
+	state  *State // nil before the first Reset
+	number uint64
+	since  uint64
+	next   chan struct{} // closed when another root is in force
 }
 
-// Observe takes the time of a heartbeat: now is never before it.
-func (e *Engine) Observe(t time.Time) {}
+// New makes an engine without a state. The error is of a limit that makes no
+// sense, or of metrics that are registered already.
+func New(o Options) (*Engine, error) {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.CacheLimit == 0 {
+		o.CacheLimit = DefaultCacheLimit
+	}
+	if o.CacheLimit < 0 {
+		return nil, fmt.Errorf("the cache limit %d is negative", o.CacheLimit)
+	}
+	if o.MinRevisionWait == 0 {
+		o.MinRevisionWait = DefaultMinRevisionWait
+	}
+	made, err := newCache(o.CacheLimit)
+	if err != nil {
+		return nil, fmt.Errorf("make the cache: %w", err)
+	}
+	e := &Engine{clock: o.Clock, wait: o.MinRevisionWait, logger: o.Logger, cache: made}
+	e.flights.flights = map[flightKey]*flight{}
+	e.current.Store(&root{next: make(chan struct{})})
+	e.metrics, err = newEngineMetrics(e, o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register the metrics: %w", err)
+	}
+	return e, nil
+}
 
-// Now is the greater of the clock and the last heartbeat.
-func (e *Engine) Now() time.Time { return time.Time{} }
+// State is the one in force, nil until the first Reset.
+func (e *Engine) State() *State { return e.current.Load().state }
 
-// WaitFor returns once the state in force has revision rev or a later one, or
-// with ctx's error.
-func (e *Engine) WaitFor(ctx context.Context, rev policies.Revision) error { return nil }
+// Reset puts s in force and drops every cached result. A state that is older than
+// the one in force is a [RollbackError], one of another platform a
+// [PlatformError]; then nothing changes.
+func (e *Engine) Reset(s *State) error {
+	e.replace.Lock()
+	defer e.replace.Unlock()
+	if have := e.State(); have != nil {
+		if have.Platform() != s.Platform() {
+			return &PlatformError{Have: have.Platform(), Got: s.Platform()}
+		}
+		if have.Revision() > s.Revision() {
+			return &RollbackError{Have: have.Revision(), Got: s.Revision()}
+		}
+	}
+	e.put(s, true)
+	e.cache.clear()
+	return nil
+}
 
-// Check implements [Decider].
+// Apply applies change to the state in force. Errors are those of [State.Apply],
+// and leave that state in force; [UnavailableError] before the first Reset.
+func (e *Engine) Apply(ctx context.Context, change policies.Change) error {
+	e.replace.Lock()
+	defer e.replace.Unlock()
+	have := e.State()
+	if have == nil {
+		return unavailable()
+	}
+	next, err := have.Apply(ctx, change)
+	if err != nil {
+		return err
+	}
+	everything := next.policy != have.policy || next.Revision().Epoch() != have.Revision().Epoch()
+	e.put(next, everything)
+	if everything {
+		e.cache.clear()
+	}
+	return nil
+}
+
+// put makes s the state in force. An evaluation that is under way at an earlier
+// root may still put its result into the cache: its number tells.
+func (e *Engine) put(s *State, everything bool) {
+	last := e.current.Load()
+	next := &root{state: s, number: last.number + 1, since: last.since, next: make(chan struct{})}
+	if everything {
+		next.since = next.number
+	}
+	e.current.Store(next)
+	close(last.next)
+}
+
+// Observe takes the time of a heartbeat, which whoever calls has verified: from
+// now on, now is never before it.
+func (e *Engine) Observe(t time.Time) {
+	at := t.UnixNano()
+	for {
+		have := e.heartbeat.Load()
+		if at <= have {
+			break
+		}
+		if e.heartbeat.CompareAndSwap(have, at) {
+			break
+		}
+	}
+	skew := e.clock().Sub(t)
+	e.metrics.skew.Set(skew.Seconds())
+	if off := skew.Abs() > maxSkew; off != e.skewed.Swap(off) && off {
+		e.logger.Warn("the clock is not the admin server's", slog.Duration("skew", skew))
+	}
+}
+
+// Now is the greater of the clock and the last heartbeat: the only now by which
+// grants end.
+func (e *Engine) Now() time.Time { return time.Unix(0, e.now()) }
+
+func (e *Engine) now() int64 { return max(e.clock().UnixNano(), e.heartbeat.Load()) }
+
+// WaitFor returns once the state in force is of revision rev or a later one, or
+// when ctx ends, with its error.
+func (e *Engine) WaitFor(ctx context.Context, rev policies.Revision) error {
+	_, err := e.await(ctx, rev)
+	return err
+}
+
+func (e *Engine) await(ctx context.Context, rev policies.Revision) (*root, error) {
+	for {
+		r := e.current.Load()
+		if r.state != nil && r.state.header.Revision >= rev {
+			return r, nil
+		}
+		select {
+		case <-r.next:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// rootAt is the root in force, if it has revision rev; else the first that has,
+// if it comes within the configured wait.
+func (e *Engine) rootAt(ctx context.Context, rev policies.Revision) (*root, error) {
+	r := e.current.Load()
+	if r.state == nil {
+		return nil, unavailable()
+	}
+	if r.state.header.Revision >= rev {
+		return r, nil
+	}
+	return e.waitAt(ctx, rev)
+}
+
+func (e *Engine) waitAt(ctx context.Context, rev policies.Revision) (*root, error) {
+	if e.wait > 0 {
+		waiting, done := context.WithTimeout(ctx, e.wait)
+		defer done()
+		if r, err := e.await(waiting, rev); err == nil {
+			return r, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	e.metrics.late.Inc()
+	return nil, &RevisionError{Want: rev, Have: e.State().Revision()}
+}
+
+func unavailable() error { return &UnavailableError{Reason: "no state has arrived yet"} }
+
+// Check implements [Decider]. On a hit it does not allocate.
 func (e *Engine) Check(ctx context.Context, min policies.Revision, q Question) (Decision, error) {
-	return Decision{}, &UnavailableError{Reason: "no state yet"}
+	r, err := e.rootAt(ctx, min)
+	if err != nil {
+		return Decision{}, err
+	}
+	now := e.now()
+	if found := e.hit(r, &q, now); found != nil {
+		return found.permissions.Decide(r.state, &q), nil
+	}
+	return e.miss(ctx, r, q, now)
 }
 
 // Decide implements [Decider].
 func (e *Engine) Decide(ctx context.Context, min policies.Revision, questions []Question) ([]Decision, error) {
-	return nil, &UnavailableError{Reason: "no state yet"}
+	r, err := e.rootAt(ctx, min)
+	if err != nil {
+		return nil, err
+	}
+	now := e.now()
+	decisions := make([]Decision, len(questions))
+	for i := range questions {
+		if found := e.hit(r, &questions[i], now); found != nil {
+			decisions[i] = found.permissions.Decide(r.state, &questions[i])
+		} else if decisions[i], err = e.miss(ctx, r, questions[i], now); err != nil {
+			return nil, err
+		}
+	}
+	return decisions, nil
 }
 
-// Effective is what subject may do on resource, from the cache or evaluated.
+// hit finds what is cached for q and may be used at r and now.
+func (e *Engine) hit(r *root, q *Question, now int64) *entry {
+	if q.Explain || q.SubjectType != subjectAccount {
+		return nil
+	}
+	found := e.cache.find(r, keyOf(q), now)
+	if found != nil {
+		e.metrics.hits.inc()
+	}
+	return found
+}
+
+// miss evaluates. It takes q by value, so that the question of a hit need not
+// live on the heap.
+func (e *Engine) miss(ctx context.Context, r *root, q Question, now int64) (Decision, error) {
+	if q.Explain {
+		// Never cached, and never shared with a plain check: it reads more.
+		defer e.metrics.evaluated(time.Now())
+		d, err := r.state.policy.Decision(ctx, r.state, time.Unix(0, now), q)
+		if err != nil {
+			e.metrics.failed.Inc()
+		}
+		return d, err
+	}
+	made, err := e.resolve(ctx, r, q)
+	if err != nil {
+		return Decision{}, err
+	}
+	return made.Decide(r.state, &q), nil
+}
+
+// resolve evaluates effective for q at r, once for all who miss it meanwhile, and
+// keeps what may be kept.
+func (e *Engine) resolve(ctx context.Context, r *root, q Question) (*Permissions, error) {
+	e.metrics.misses.Inc()
+	if q.SubjectType != subjectAccount {
+		made, err := e.evaluate(ctx, r, &q, e.now())
+		if err != nil {
+			return nil, err
+		}
+		return made.permissions, nil
+	}
+	k := keyOf(&q)
+	for {
+		made, led, err := e.flights.do(ctx, flightKey{k, r.number}, func(ctx context.Context) (*entry, error) {
+			now := e.now()
+			if found := e.cache.find(r, k, now); found != nil {
+				return found, nil // another flight landed in between
+			}
+			made, err := e.evaluate(ctx, r, &q, now)
+			if err == nil && made.cacheable() {
+				e.cache.put(k, made)
+			}
+			return made, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		// Whoever waited may have waited until a grant ended.
+		if led || made.permissions.freshAt(e.now()) {
+			return made.permissions, nil
+		}
+	}
+}
+
+// cacheable: unknown subjects and resources are never kept, so that asking for
+// what is not there cannot fill the cache.
+func (e *entry) cacheable() bool {
+	reason := e.permissions.found.Reason
+	return reason != policies.ReasonUnknownSubject && reason != policies.ReasonUnknownResource
+}
+
+func (e *Engine) evaluate(ctx context.Context, r *root, q *Question, now int64) (*entry, error) {
+	defer e.metrics.evaluated(time.Now())
+	at := time.Unix(0, now)
+	policy := r.state.policy
+	found, err := policy.effectiveOf(ctx, r.state, at, q)
+	if err != nil {
+		e.metrics.failed.Inc()
+		return nil, err
+	}
+	permissions, err := policy.Compact(found, at)
+	if err != nil {
+		e.metrics.failed.Inc()
+		return nil, fmt.Errorf("keep what %q may do on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
+	}
+	made := &entry{permissions: permissions, revision: r.state.header.Revision, number: r.number}
+	made.held.Store(r.number)
+	return made, nil
+}
+
+// Effective is what subject may do on resource, from the cache or evaluated. An
+// unknown subject or resource is a result. Errors: [UnavailableError], or that of
+// the evaluation.
 func (e *Engine) Effective(ctx context.Context, subject policies.AccountID, resource policies.Resource) (*Effective, error) {
-	return nil, &UnavailableError{Reason: "no state yet"}
+	r, err := e.rootAt(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	found, err := e.permissions(ctx, r, questionOf(subject, resource), e.now())
+	if err != nil {
+		return nil, err
+	}
+	return found.Effective(), nil
+}
+
+func (e *Engine) permissions(ctx context.Context, r *root, q Question, now int64) (*Permissions, error) {
+	if found := e.hit(r, &q, now); found != nil {
+		return found.permissions, nil
+	}
+	return e.resolve(ctx, r, q)
+}
+
+func questionOf(subject policies.AccountID, resource policies.Resource) Question {
+	return Question{
+		SubjectType: subjectAccount, Subject: string(subject),
+		ResourceType: string(resource.Type), ResourceID: resource.ID,
+	}
 }
 
 // Explanation is an [Effective] with what every level has, at one revision.
 type Explanation struct {
 	Effective
-	Levels   *Levels // nil unless a collaboration is active
+
+	Levels   *Levels // nil unless the collaboration is active
 	Revision policies.Revision
 }
 
-// Explain evaluates effective and levels for (subject, resource) anew.
+// Explain is Effective with levels, which are evaluated each time. Errors as for
+// Effective.
 func (e *Engine) Explain(ctx context.Context, subject policies.AccountID, resource policies.Resource) (*Explanation, error) {
-	return nil, &UnavailableError{Reason: "no state yet"}
+	r, err := e.rootAt(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	now := e.now()
+	found, err := e.permissions(ctx, r, questionOf(subject, resource), now)
+	if err != nil {
+		return nil, err
+	}
+	defer e.metrics.evaluated(time.Now())
+	levels, err := r.state.policy.Levels(ctx, r.state, time.Unix(0, now), subject, resource)
+	if err != nil {
+		return nil, err
+	}
+	return &Explanation{Effective: *found.Effective(), Levels: levels, Revision: r.state.Revision()}, nil
 }

@@ -3,18 +3,104 @@ package authz
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/usher-authz/usher/policies"
 )
 
-// Policy is a compiled policy in force: the catalogue's index and the prepared
-// Rego queries. It is immutable, and shared by all states of the same digest.
-type Policy struct{ source policies.PolicyInForce }
+// Policy is a compiled policy in force: the catalogue as data, and the prepared
+// Rego queries. It is immutable, may be used from any number of goroutines, and
+// is shared by all states that have its digest.
+type Policy struct {
+	source    policies.PolicyInForce
+	index     policies.CatalogueIndex
+	catalogue ast.Value // data.usher.catalogue
+	// numbers are the places of the catalogue's actions in the bits of
+	// Permissions, in the order of names.
+	numbers map[policies.ActionName]int
+	names   []policies.ActionName
 
-// NewPolicy compiles p.
+	effective, levels, decision rego.PreparedEvalQuery
+}
+
+// NewPolicy verifies the digest of p and compiles its modules. They may use no
+// builtin that reaches out of the process or is not the same each time, but for
+// the clock, which is given (time.now_ns). An error says what does not compile.
 func NewPolicy(ctx context.Context, p policies.PolicyInForce) (*Policy, error) {
-	return nil, errors.New("not written yet")
+	if err := p.Verify(); err != nil {
+		return nil, err
+	}
+	compiler, err := compile(p.Modules)
+	if err != nil {
+		return nil, fmt.Errorf("compile the policy in force %s: %w", p.Digest, err)
+	}
+	index := p.Catalogue.Index()
+	made := &Policy{source: p, index: index, catalogue: catalogueValue(p.Catalogue), names: index.Actions()}
+	made.numbers = make(map[policies.ActionName]int, len(made.names))
+	for i, name := range made.names {
+		made.numbers[name] = i
+	}
+	for query, to := range map[string]*rego.PreparedEvalQuery{
+		"data.usher.authz.effective": &made.effective,
+		"data.usher.authz.levels":    &made.levels,
+		"data.usher.authz.decision":  &made.decision,
+	} {
+		*to, err = rego.New(
+			rego.Query(query), rego.Compiler(compiler), rego.Store(viewStore{}), rego.StrictBuiltinErrors(true),
+			rego.GenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }),
+		).PrepareForEval(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("prepare %s of the policy in force %s: %w", query, p.Digest, err)
+		}
+	}
+	return made, nil
+}
+
+func compile(modules map[string]string) (*ast.Compiler, error) {
+	limits := capabilities()
+	parsed := make(map[string]*ast.Module, len(modules))
+	for _, name := range slices.Sorted(maps.Keys(modules)) {
+		module, err := ast.ParseModuleWithOpts(name, modules[name], ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: limits})
+		if err != nil {
+			return nil, err
+		}
+		parsed[name] = module
+	}
+	compiler := ast.NewCompiler().WithCapabilities(limits).WithDefaultRegoVersion(ast.RegoV1)
+	if compiler.Compile(parsed); compiler.Failed() {
+		return nil, compiler.Errors
+	}
+	return compiler, nil
+}
+
+// capabilities are OPA's without what makes an answer depend on anything but its
+// input, the data and the given time: http.send, look-ups, randomness, the runtime.
+func capabilities() *ast.Capabilities {
+	limits := ast.CapabilitiesForThisVersion()
+	limits.AllowNet = []string{}
+	limits.Builtins = slices.DeleteFunc(limits.Builtins, func(b *ast.Builtin) bool {
+		return b.Nondeterministic && b.Name != ast.NowNanos.Name
+	})
+	return limits
+}
+
+func catalogueValue(c policies.Catalogue) ast.Value {
+	system, actions := ast.NewObject(), ast.NewObject()
+	for _, p := range c.Policies {
+		system.Insert(ast.StringTerm(string(p.ID)), ast.NewTerm(policyValue(p.Resources, p.Actions)))
+		for _, name := range p.Actions {
+			actions.Insert(ast.StringTerm(string(name)), ast.InternedTerm(true))
+		}
+	}
+	return ast.NewObject([2]*ast.Term{keyPolicies, ast.NewTerm(system)}, [2]*ast.Term{keyActions, ast.NewTerm(actions)})
 }
 
 // Source is what the policy was compiled from. Do not change it.
@@ -23,34 +109,107 @@ func (p *Policy) Source() *policies.PolicyInForce { return &p.source }
 // Digest is the digest of the source.
 func (p *Policy) Digest() policies.Hash { return p.source.Digest }
 
+// Catalogue is the index of the catalogue in force.
+func (p *Policy) Catalogue() policies.CatalogueIndex { return p.index }
+
 // KnowsAction tells whether the catalogue names the action.
-func (p *Policy) KnowsAction(name policies.ActionName) bool { return false }
+func (p *Policy) KnowsAction(name policies.ActionName) bool {
+	_, ok := p.numbers[name]
+	return ok
+}
 
-// Effective evaluates data.usher.authz.effective over view at now. Subject is
-// taken to be of type account.
+// Effective evaluates data.usher.authz.effective over view at the time now. An
+// unknown subject or resource is a result, not an error.
 func (p *Policy) Effective(ctx context.Context, view View, now time.Time, subject policies.AccountID, resource policies.Resource) (*Effective, error) {
-	return nil, errors.New("not written yet")
+	q := Question{SubjectType: subjectAccount, Subject: string(subject), ResourceType: string(resource.Type), ResourceID: resource.ID}
+	return p.effectiveOf(ctx, view, now, &q)
 }
 
-// Decision evaluates data.usher.authz.decision over view at now, explain
-// included. Nothing of it is cached.
+func (p *Policy) effectiveOf(ctx context.Context, view View, now time.Time, q *Question) (*Effective, error) {
+	value, err := evaluate(ctx, &p.effective, view, now, q)
+	if err != nil {
+		return nil, fmt.Errorf("evaluate effective for %q on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
+	}
+	return readEffective(value)
+}
+
+// Levels evaluates data.usher.authz.levels: nil unless the collaboration is
+// active.
+func (p *Policy) Levels(ctx context.Context, view View, now time.Time, subject policies.AccountID, resource policies.Resource) (*Levels, error) {
+	q := Question{SubjectType: subjectAccount, Subject: string(subject), ResourceType: string(resource.Type), ResourceID: resource.ID}
+	value, err := evaluate(ctx, &p.levels, view, now, &q)
+	switch {
+	case errors.Is(err, errUndefined):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("evaluate levels for %q on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
+	}
+	return readLevels(value)
+}
+
+// Decision evaluates data.usher.authz.decision over view at the time now: the
+// whole answer from Rego, explained if q asks for it.
 func (p *Policy) Decision(ctx context.Context, view View, now time.Time, q Question) (Decision, error) {
-	return Decision{}, errors.New("not written yet")
+	value, err := evaluate(ctx, &p.decision, view, now, &q)
+	if err != nil {
+		return Decision{}, fmt.Errorf("evaluate the decision for %q on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
+	}
+	return readDecision(value)
 }
 
-// Permissions is an [Effective] in the compact form that caches keep and
-// decide from without allocation.
-type Permissions struct{}
+const subjectAccount = "account"
 
-// Compact makes the compact form of e.
-func (p *Policy) Compact(e *Effective) (*Permissions, error) {
-	return nil, errors.New("not written yet")
+// evaluationLimit bounds one evaluation. They take far less than a millisecond;
+// one that does not end must not hold those who wait for it.
+const evaluationLimit = 5 * time.Second
+
+var errUndefined = errors.New("Rego gives no result")
+
+// evaluate runs a prepared query with q as the AuthZEN request.
+func evaluate(ctx context.Context, query *rego.PreparedEvalQuery, view View, now time.Time, q *Question) (ast.Value, error) {
+	ctx, done := context.WithTimeout(ctx, evaluationLimit)
+	defer done()
+	cancel := topdown.NewCancel()
+	stop := context.AfterFunc(ctx, cancel.Cancel)
+	defer stop()
+	results, err := query.Eval(ctx,
+		rego.EvalTransaction(transaction{view}), rego.EvalParsedInput(request(q)), rego.EvalTime(now),
+		rego.EvalExternalCancel(cancel), rego.EvalMetrics(metrics.NoOp()))
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != 1 || len(results[0].Expressions) != 1 {
+		return nil, errUndefined
+	}
+	value, ok := results[0].Expressions[0].Value.(ast.Value)
+	if !ok {
+		return nil, errUndefined
+	}
+	return value, nil
 }
 
-// Decide is effective + action: the answer to q, whose subject and resource the
-// permissions are of, at view's revision. q.Explain is ignored.
-func (p *Permissions) Decide(view View, q *Question) Decision { return Decision{} }
+// request is q as an AuthZEN request.
+func request(q *Question) ast.Value {
+	parts := make([][2]*ast.Term, 3, 4)
+	parts[0] = [2]*ast.Term{keySubject, ast.NewTerm(typedID(q.SubjectType, q.Subject))}
+	parts[1] = [2]*ast.Term{keyResource, ast.NewTerm(typedID(q.ResourceType, q.ResourceID))}
+	parts[2] = [2]*ast.Term{keyAction, ast.NewTerm(ast.NewObject([2]*ast.Term{keyName, ast.StringTerm(q.Action)}))}
+	if q.Explain {
+		parts = append(parts, [2]*ast.Term{keyContext, ast.NewTerm(ast.NewObject([2]*ast.Term{keyExplain, ast.InternedTerm(true)}))})
+	}
+	return ast.NewObject(parts...)
+}
 
-// Fresh tells whether the permissions may be used at now: not before they were
-// computed, nor after a grant that they rest on ended.
-func (p *Permissions) Fresh(now time.Time) bool { return false }
+func typedID(kind, id string) ast.Value {
+	return ast.NewObject([2]*ast.Term{keyType, ast.StringTerm(kind)}, [2]*ast.Term{keyID, ast.StringTerm(id)})
+}
+
+// The names of the request's members.
+var (
+	keyAction   = ast.StringTerm("action")
+	keyContext  = ast.StringTerm("context")
+	keyExplain  = ast.StringTerm("explain")
+	keyResource = ast.StringTerm("resource")
+	keySubject  = ast.StringTerm("subject")
+	keyType     = ast.StringTerm("type")
+)

@@ -2,30 +2,48 @@ package authz
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"iter"
 	"time"
 
 	"github.com/usher-authz/usher/policies"
 )
 
-// State is the whole platform at one revision: an immutable root. Any number of
-// goroutines may read it.
-type State struct{ header Header }
-
 // Header names a state.
 type Header struct {
 	Platform string
 	Revision policies.Revision
-	Hash     policies.Hash
+	Hash     policies.Hash // the chain hash of the revision
 }
 
-// Token is a service token as the state has it.
+// State is the whole platform at one revision: an immutable root. Any number of
+// goroutines may read it.
+type State struct {
+	header Header
+	policy *Policy
+	// policyChanged is the revision since which the policy is in force, as far as
+	// it is known.
+	policyChanged policies.Revision
+
+	accounts     table[policies.AccountID, *Account]
+	environments table[policies.EnvironmentID, policies.AccountID] // whose
+	groups       table[policies.GroupID, policies.AccountID]       // whose
+	tokens       table[string, *Token]                             // by id
+	tokenHashes  table[string, *Token]                             // by hash
+}
+
+var _ View = (*State)(nil)
+
+// Token is a service token as the state has it. Do not change it.
 type Token struct {
 	ID        string
+	Hash      string // lower-case hex, see policies.HashToken
 	Scopes    []policies.Scope
 	ExpiresAt *time.Time // nil: never
 }
+
+// Header is platform, revision and hash together.
+func (s *State) Header() Header { return s.header }
 
 // Revision is the state's.
 func (s *State) Revision() policies.Revision { return s.header.Revision }
@@ -36,65 +54,111 @@ func (s *State) Hash() policies.Hash { return s.header.Hash }
 // Platform is the platform's id.
 func (s *State) Platform() string { return s.header.Platform }
 
-// Header is platform, revision and hash together.
-func (s *State) Header() Header { return s.header }
-
-// Policy implements [View].
-func (s *State) Policy() *Policy { return nil }
+// Policy implements [View]. It is never nil.
+func (s *State) Policy() *Policy { return s.policy }
 
 // Known implements [View].
-func (s *State) Known(account policies.AccountID) bool { return false }
+func (s *State) Known(account policies.AccountID) bool {
+	_, ok := s.accounts.get(account)
+	return ok
+}
 
 // OwnerOf implements [View].
-func (s *State) OwnerOf(resource policies.Resource) (policies.AccountID, bool) { return "", false }
+func (s *State) OwnerOf(resource policies.Resource) (policies.AccountID, bool) {
+	switch resource.Type {
+	case policies.TypeEnvironment:
+		return s.environments.get(policies.EnvironmentID(resource.ID))
+	case policies.TypeGroup:
+		return s.groups.get(policies.GroupID(resource.ID))
+	case policies.TypeEnvironments, policies.TypeGroups, policies.TypeAccount:
+		owner := policies.AccountID(resource.ID)
+		return owner, s.Known(owner)
+	default:
+		return "", false
+	}
+}
 
 // Account implements [View].
-func (s *State) Account(owner policies.AccountID) (*Account, bool) { return nil, false }
+func (s *State) Account(owner policies.AccountID) (*Account, bool) { return s.accounts.get(owner) }
 
 // Accounts is how many accounts there are.
-func (s *State) Accounts() int { return 0 }
+func (s *State) Accounts() int { return s.accounts.len() }
 
-// AccountIDs are all accounts, in order.
-func (s *State) AccountIDs() iter.Seq[policies.AccountID] { return nil }
+// AccountIDs are all accounts, in the order of their bytes.
+func (s *State) AccountIDs() iter.Seq[policies.AccountID] {
+	return func(yield func(policies.AccountID) bool) {
+		for id := range s.accounts.all() {
+			if !yield(id) {
+				return
+			}
+		}
+	}
+}
 
-// Token finds the token whose secret has this hash (lower-case hex, see
-// policies.HashToken). It tells nothing about expiry.
-func (s *State) Token(hash string) (Token, bool) { return Token{}, false }
+// Token finds the token whose secret has this hash (policies.HashToken). It says
+// nothing about expiry and scopes: the caller looks at them.
+func (s *State) Token(hash string) (Token, bool) {
+	found, ok := s.tokenHashes.get(hash)
+	if !ok {
+		return Token{}, false
+	}
+	return *found, true
+}
 
-// Apply is the state after change, sharing all that the change did not touch.
-// s stays as it is, whatever happens.
+// Apply is the state after change. It shares all that the change did not touch,
+// and costs what the change's objects cost, however many accounts there are and
+// however much the touched accounts hold. The order of objects in the change does
+// not matter. s stays as it is, whatever happens.
+//
+// The change must follow s in the chain ([policies.Change.Follows]); objects that
+// contradict each other or the state are an [ObjectError].
 func (s *State) Apply(ctx context.Context, change policies.Change) (*State, error) {
-	return nil, errors.New("not written yet")
+	if change.Revision <= s.header.Revision {
+		return nil, &RollbackError{Have: s.header.Revision, Got: change.Revision}
+	}
+	if err := change.Follows(s.header.Revision, s.header.Hash); err != nil {
+		return nil, err
+	}
+	objects, err := change.DecodeObjects()
+	if err != nil {
+		return nil, err
+	}
+	next := s.fork()
+	next.header.Revision, next.header.Hash = change.Revision, change.Hash
+	for _, o := range objects {
+		if o.Kind == policies.KindPolicyInForce && !o.Deleted() {
+			if next.policy, err = compileObject(ctx, o, s.policy); err != nil {
+				return nil, err
+			}
+			next.policyChanged = change.Revision
+		}
+	}
+	if err := newEdit(next).apply(objects); err != nil {
+		return nil, fmt.Errorf("apply revision %d: %w", change.Revision, err)
+	}
+	return next, nil
 }
 
-// Objects is the whole platform, in one order: the policy in force, tokens, then
-// per account the account, groups (parents first), environments, policies,
-// roles, members, grants.
-func (s *State) Objects() iter.Seq2[policies.Object, error] { return nil }
-
-// AccountObjects is one account of it, nothing if there is no such account.
-func (s *State) AccountObjects(owner policies.AccountID) iter.Seq2[policies.Object, error] {
-	return nil
+// fork gives a state to edit, while others read s.
+func (s *State) fork() *State {
+	next := *s
+	next.accounts = s.accounts.fork()
+	next.environments = s.environments.fork()
+	next.groups = s.groups.fork()
+	next.tokens = s.tokens.fork()
+	next.tokenHashes = s.tokenHashes.fork()
+	return &next
 }
 
-// Builder makes a [State] from objects in any order. It is for one goroutine.
-type Builder struct{ header Header }
-
-// NewBuilder begins a state.
-func NewBuilder(header Header) *Builder { return &Builder{header: header} }
-
-// Reuse lets the new state share p if its digest is that of the policy in force,
-// instead of compiling it again.
-func (b *Builder) Reuse(p *Policy) {}
-
-// SetChanged tells which revision last touched owner's account, where that is
-// known; else it is the header's revision.
-func (b *Builder) SetChanged(owner policies.AccountID, changed policies.Revision) {}
-
-// Add takes one object.
-func (b *Builder) Add(o policies.Object) error { return nil }
-
-// Build verifies all and gives the state. The builder is used up.
-func (b *Builder) Build(ctx context.Context) (*State, error) {
-	return nil, errors.New("not written yet")
+// compileObject compiles the policy in force that o holds, or gives have, if that
+// is the same.
+func compileObject(ctx context.Context, o policies.Object, have *Policy) (*Policy, error) {
+	body, err := decodeBody[policies.PolicyInForce](o)
+	if err != nil {
+		return nil, err
+	}
+	if have != nil && have.Digest() == body.Digest {
+		return have, nil
+	}
+	return NewPolicy(ctx, body)
 }
