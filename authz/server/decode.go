@@ -1,0 +1,396 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/policies"
+)
+
+// entity is a subject, an action or a resource. An action's name is its id.
+type entity struct {
+	given    bool
+	kind, id string
+}
+
+// requestContext is what usher reads of a context; the rest decides nothing.
+type requestContext struct {
+	given   bool
+	min     policies.Revision
+	explain bool
+}
+
+// evaluation is one evaluation as it was sent, whole or without what the defaults
+// of its batch give. The fault is the first thing wrong with it, nil if nothing is.
+type evaluation struct {
+	subject, action, resource entity
+	context                   requestContext
+	fault                     *policies.MalformedError
+}
+
+// or fills in what e has not from the defaults of its batch: entity by entity,
+// never field by field (AuthZEN, Default values).
+func (e *evaluation) or(defaults *evaluation) {
+	if !e.subject.given {
+		e.subject = defaults.subject
+	}
+	if !e.action.given {
+		e.action = defaults.action
+	}
+	if !e.resource.given {
+		e.resource = defaults.resource
+	}
+	if !e.context.given {
+		e.context = defaults.context
+	}
+}
+
+// check makes a fault of what is missing; where is the pointer of e.
+func (e *evaluation) check(where string) {
+	if e.fault != nil {
+		return
+	}
+	for _, part := range [...]struct {
+		name  string
+		given bool
+	}{{"subject", e.subject.given}, {"action", e.action.given}, {"resource", e.resource.given}} {
+		if !part.given {
+			e.fault = &policies.MalformedError{Where: where + "/" + part.name, Reason: "is required"}
+			return
+		}
+	}
+}
+
+func (e *evaluation) question() authz.Question {
+	return authz.Question{
+		SubjectType: e.subject.kind, Subject: e.subject.id,
+		Action:       e.action.id,
+		ResourceType: e.resource.kind, ResourceID: e.resource.id,
+		Explain: e.context.explain,
+	}
+}
+
+// Semantics of a batch (AuthZEN, Evaluations semantics).
+const (
+	executeAll          = "execute_all"
+	denyOnFirstDeny     = "deny_on_first_deny"
+	permitOnFirstPermit = "permit_on_first_permit"
+)
+
+// request is the body of evaluation or evaluations.
+type request struct {
+	top      evaluation   // the evaluation, or the defaults of the batch
+	items    []evaluation // of a batch
+	batch    bool         // there were items: without, a batch is a single evaluation
+	semantic string
+}
+
+// decoder reads requests, without recursion of its own, in one pass and with next
+// to no allocation but for the ids. It is used again and again: see decoders.
+type decoder struct {
+	body    bytes.Buffer
+	json    *jsontext.Decoder
+	request request
+	scratch []byte
+	// Of the answer: the questions that are put, and the bytes of the body.
+	questions []authz.Question
+	answer    []byte
+}
+
+// maxPooled is the largest buffer that is kept for the next request.
+const maxPooled = 64 << 10
+
+// newDecoders makes a pool of decoders.
+func newDecoders() *sync.Pool {
+	return &sync.Pool{New: func() any { return &decoder{json: jsontext.NewDecoder(&bytes.Buffer{})} }}
+}
+
+// keep makes d ready for the next request; false: it has grown too large.
+func (d *decoder) keep() bool {
+	if d.body.Cap() > maxPooled || cap(d.answer) > maxPooled || cap(d.request.items) > 64 {
+		return false
+	}
+	// Ids are not kept alive by the pool.
+	clear(d.request.items[:cap(d.request.items)])
+	clear(d.questions[:cap(d.questions)])
+	d.request = request{items: d.request.items[:0]}
+	d.questions, d.answer, d.scratch = d.questions[:0], d.answer[:0], d.scratch[:0]
+	d.body.Reset()
+	return true
+}
+
+// decode reads the body into d.request. asBatch: evaluations and options have
+// their meaning. The error is a [policies.MalformedError] or a tooLargeError.
+func (d *decoder) decode(asBatch bool) error {
+	d.json.Reset(&d.body)
+	if err := d.top(asBatch); err != nil {
+		return syntaxFault(err)
+	}
+	if _, err := d.json.ReadToken(); !errors.Is(err, io.EOF) {
+		return &policies.MalformedError{Reason: "the body has something after the JSON object"}
+	}
+	r := &d.request
+	r.batch = asBatch && len(r.items) > 0
+	if !r.batch {
+		r.top.check("")
+	}
+	if r.top.fault != nil {
+		return r.top.fault
+	}
+	for i := range r.items {
+		r.items[i].or(&r.top)
+		r.items[i].check("")
+	}
+	return nil
+}
+
+// top reads the object that is the body.
+func (d *decoder) top(asBatch bool) error {
+	top := &d.request.top
+	return d.members(&top.fault, "the body must be a JSON object", func(name []byte) error {
+		if asBatch {
+			switch string(name) {
+			case "evaluations":
+				return d.evaluations()
+			case "options":
+				return d.options()
+			}
+		}
+		return d.part(top, name)
+	})
+}
+
+// part reads one member of an evaluation.
+func (d *decoder) part(e *evaluation, name []byte) error {
+	switch string(name) {
+	case "subject":
+		return d.entity(e, &e.subject, "id", true)
+	case "action":
+		return d.entity(e, &e.action, "name", false)
+	case "resource":
+		return d.entity(e, &e.resource, "id", true)
+	case "context":
+		return d.context(e)
+	default: // receivers ignore unknown fields (AuthZEN, JSON Serialization)
+		return d.json.SkipValue()
+	}
+}
+
+// entity reads subject, action or resource, of which idName holds the id.
+func (d *decoder) entity(e *evaluation, into *entity, idName string, typed bool) error {
+	var hasType, hasID bool
+	into.given = true
+	err := d.members(&e.fault, "must be an object", func(name []byte) error {
+		switch {
+		case typed && string(name) == "type":
+			hasType = true
+			return d.text(&e.fault, &into.kind)
+		case string(name) == idName:
+			hasID = true
+			return d.text(&e.fault, &into.id)
+		case string(name) == "properties":
+			if d.json.PeekKind() != '{' {
+				return d.wrong(&e.fault, "must be an object")
+			}
+		}
+		return d.json.SkipValue()
+	})
+	if err == nil && e.fault == nil {
+		if typed && !hasType {
+			e.fault = &policies.MalformedError{Where: string(d.json.StackPointer()) + "/type", Reason: "is required"}
+		} else if !hasID {
+			e.fault = &policies.MalformedError{Where: string(d.json.StackPointer()) + "/" + idName, Reason: "is required"}
+		}
+	}
+	return err
+}
+
+// context reads what usher knows of a context.
+func (d *decoder) context(e *evaluation) error {
+	e.context.given = true
+	return d.members(&e.fault, "must be an object", func(name []byte) error {
+		switch string(name) {
+		case "min_revision":
+			if d.json.PeekKind() != '0' {
+				return d.wrong(&e.fault, revisionReason)
+			}
+			raw, err := d.json.ReadValue()
+			if err != nil {
+				return err
+			}
+			min, ok := wholeNumber(raw)
+			if !ok {
+				d.note(&e.fault, revisionReason)
+			}
+			e.context.min = min
+			return nil
+		case "explain":
+			switch d.json.PeekKind() {
+			case 't':
+				e.context.explain = true
+			case 'f':
+				e.context.explain = false
+			default:
+				return d.wrong(&e.fault, "must be true or false")
+			}
+		}
+		return d.json.SkipValue()
+	})
+}
+
+// evaluations reads the items of a batch.
+func (d *decoder) evaluations() error {
+	r := &d.request
+	if d.json.PeekKind() != '[' {
+		return d.wrong(&r.top.fault, "must be an array")
+	}
+	if _, err := d.json.ReadToken(); err != nil {
+		return err
+	}
+	for d.json.PeekKind() != ']' {
+		if len(r.items) == policies.MaxBatchSize {
+			return &tooLargeError{"too many evaluations", policies.MaxBatchSize}
+		}
+		r.items = append(r.items, evaluation{})
+		item := &r.items[len(r.items)-1]
+		err := d.members(&item.fault, "must be an object", func(name []byte) error { return d.part(item, name) })
+		if err != nil {
+			return err
+		}
+	}
+	_, err := d.json.ReadToken()
+	return err
+}
+
+// options reads the options of a batch; those that usher does not know are ignored.
+func (d *decoder) options() error {
+	r := &d.request
+	return d.members(&r.top.fault, "must be an object", func(name []byte) error {
+		if string(name) != "evaluations_semantic" {
+			return d.json.SkipValue()
+		}
+		if err := d.text(&r.top.fault, &r.semantic); err != nil {
+			return err
+		}
+		switch r.semantic {
+		case executeAll, denyOnFirstDeny, permitOnFirstPermit:
+		default:
+			d.note(&r.top.fault, "must be execute_all, deny_on_first_deny or permit_on_first_permit")
+		}
+		return nil
+	})
+}
+
+// members reads an object and calls member with the name of each of its members,
+// which reads the value. Anything else than an object is a fault, and skipped.
+func (d *decoder) members(fault **policies.MalformedError, reason string, member func(name []byte) error) error {
+	if d.json.PeekKind() != '{' {
+		return d.wrong(fault, reason)
+	}
+	if _, err := d.json.ReadToken(); err != nil {
+		return err
+	}
+	for d.json.PeekKind() != '}' {
+		raw, err := d.json.ReadValue()
+		if err != nil {
+			return err
+		}
+		name, err := d.unquote(raw)
+		if err != nil {
+			return err
+		}
+		if err := member(name); err != nil {
+			return err
+		}
+	}
+	_, err := d.json.ReadToken()
+	return err
+}
+
+// text reads a string.
+func (d *decoder) text(fault **policies.MalformedError, into *string) error {
+	if d.json.PeekKind() != '"' {
+		return d.wrong(fault, "must be a string")
+	}
+	raw, err := d.json.ReadValue()
+	if err != nil {
+		return err
+	}
+	text, err := d.unquote(raw)
+	if err != nil {
+		return err
+	}
+	*into = interned(text)
+	return nil
+}
+
+// unquote is the string in raw, good until the next one.
+func (d *decoder) unquote(raw []byte) ([]byte, error) {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], nil
+	}
+	var err error
+	d.scratch, err = jsontext.AppendUnquote(d.scratch[:0], raw)
+	return d.scratch, err
+}
+
+// wrong notes a fault of the value that comes next, and skips it.
+func (d *decoder) wrong(fault **policies.MalformedError, reason string) error {
+	// Skipped first: what is not even JSON is the graver fault.
+	if err := d.json.SkipValue(); err != nil {
+		return err
+	}
+	d.note(fault, reason)
+	return nil
+}
+
+// note notes a fault of the value just read, unless there is one already.
+func (d *decoder) note(fault **policies.MalformedError, reason string) {
+	if *fault == nil {
+		*fault = &policies.MalformedError{Where: string(d.json.StackPointer()), Reason: reason}
+	}
+}
+
+// interned is text as a string; the words that stand in almost every request are
+// not allocated.
+func interned(text []byte) string {
+	switch string(text) {
+	case "account":
+		return "account"
+	case string(policies.TypeEnvironment):
+		return string(policies.TypeEnvironment)
+	case string(policies.TypeGroup):
+		return string(policies.TypeGroup)
+	case string(policies.TypeEnvironments):
+		return string(policies.TypeEnvironments)
+	case string(policies.TypeGroups):
+		return string(policies.TypeGroups)
+	}
+	return string(text)
+}
+
+// syntaxFault is err of the JSON decoder as a fault of the request: not JSON, not
+// UTF-8, a duplicate key, nested too deep.
+func syntaxFault(err error) error {
+	var tooLarge *tooLargeError
+	if errors.As(err, &tooLarge) {
+		return err
+	}
+	fault := &policies.MalformedError{Reason: "the body is not JSON: it ends too early"}
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		fault.Reason = "a key stands twice in one object"
+	case errors.As(err, &syntax) && !errors.Is(err, io.ErrUnexpectedEOF):
+		fault.Reason = "the body is not JSON: " + syntax.Err.Error()
+	}
+	if syntax != nil {
+		fault.Where = string(syntax.JSONPointer)
+	}
+	return fault
+}

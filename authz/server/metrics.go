@@ -1,0 +1,105 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/policies"
+)
+
+// endpoint names an endpoint in metrics and logs.
+type endpoint string
+
+const (
+	endpointEvaluation  endpoint = "evaluation"
+	endpointEvaluations endpoint = "evaluations"
+)
+
+// reasons are all that an answer may have.
+var reasons = []policies.Reason{
+	policies.ReasonOwner, policies.ReasonGranted, policies.ReasonUnknownSubject, policies.ReasonUnknownResource,
+	policies.ReasonUnknownAction, policies.ReasonNoCollaboration, policies.ReasonCollaborationPending,
+	policies.ReasonCollaborationSuspended, policies.ReasonCollaborationLeft, policies.ReasonCollaborationRejected,
+	policies.ReasonCollaborationExpired, policies.ReasonCollaborationRemoved, policies.ReasonNotShared,
+	policies.ReasonActionNotGranted, policies.ReasonInvalidRequest, policies.ReasonRevisionNotReached,
+}
+
+// metrics count what was answered. Counters of decisions are found once, so that a
+// check pays for one addition.
+type metrics struct {
+	decisions map[policies.Reason]prometheus.Counter
+	other     prometheus.Counter
+	refused   *prometheus.CounterVec
+	seconds   map[endpoint]prometheus.Observer
+	items     prometheus.Observer
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "usher_server_decisions_total",
+		Help: "Decisions answered over HTTP, by outcome and reason; each item of a batch is one.",
+	}, []string{"outcome", "reason"})
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "usher_server_refused_total",
+		Help: "Requests of the check API that were answered with an error, by endpoint and status; 500 is always bad.",
+	}, []string{"endpoint", "status"})
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:                            "usher_server_duration_seconds",
+		Help:                            "From a request's header to its answer, by endpoint.",
+		NativeHistogramBucketFactor:     1.1,
+		NativeHistogramMaxBucketNumber:  100,
+		NativeHistogramMinResetDuration: time.Hour,
+		Buckets:                         []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 2.5},
+	}, []string{"endpoint"})
+	items := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "usher_server_batch_items",
+		Help:    "Evaluations in one batch.",
+		Buckets: prometheus.ExponentialBuckets(1, 4, 6),
+	})
+	if r != nil {
+		var errs []error
+		for _, c := range []prometheus.Collector{decisions, refused, seconds, items} {
+			errs = append(errs, r.Register(c))
+		}
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
+	}
+	m := &metrics{
+		decisions: map[policies.Reason]prometheus.Counter{},
+		other:     decisions.WithLabelValues("deny", "other"),
+		refused:   refused,
+		seconds:   map[endpoint]prometheus.Observer{},
+		items:     items,
+	}
+	for _, reason := range reasons {
+		outcome := "deny"
+		if reason == policies.ReasonOwner || reason == policies.ReasonGranted {
+			outcome = "allow"
+		}
+		m.decisions[reason] = decisions.WithLabelValues(outcome, string(reason))
+	}
+	for _, e := range []endpoint{endpointEvaluation, endpointEvaluations} {
+		m.seconds[e] = seconds.WithLabelValues(string(e))
+	}
+	return m, nil
+}
+
+func (m *metrics) decided(d *authz.Decision) {
+	counter, ok := m.decisions[d.Reason]
+	if !ok {
+		counter = m.other
+	}
+	counter.Inc()
+}
+
+func (m *metrics) refuse(e endpoint, status int) {
+	if http.StatusText(status) != "" {
+		m.refused.WithLabelValues(string(e), strconv.Itoa(status)).Inc()
+	}
+}
