@@ -1,0 +1,110 @@
+package authz
+
+import (
+	"strings"
+	"sync/atomic"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// cache keeps permissions by subject and resource, up to a limit. Applying a
+// change never walks it: an entry carries the revision that it was computed at,
+// and what it rests on carries the revision that last touched it.
+type cache struct {
+	entries *otter.Cache[cacheKey, *entry]
+}
+
+// cacheKey is (subject, resource); the subject is an account.
+type cacheKey struct {
+	subject policies.AccountID
+	kind    policies.ResourceType
+	id      string
+}
+
+func keyOf(q *Question) cacheKey {
+	return cacheKey{policies.AccountID(q.Subject), policies.ResourceType(q.ResourceType), q.ResourceID}
+}
+
+// clone keeps the key without what its strings were cut from: a request's body.
+func (k cacheKey) clone() cacheKey {
+	return cacheKey{
+		policies.AccountID(strings.Clone(string(k.subject))),
+		policies.ResourceType(strings.Clone(string(k.kind))),
+		strings.Clone(k.id),
+	}
+}
+
+func (k cacheKey) resource() policies.Resource { return policies.Resource{Type: k.kind, ID: k.id} }
+
+// entry is what was found for a key at one root.
+type entry struct {
+	permissions *Permissions
+	revision    policies.Revision // of that root
+	number      uint64            // of that root
+	// held is the number of the last root at which the entry was found to hold, so
+	// that a root costs each entry one look at the stamps, and a hit none.
+	held atomic.Uint64
+}
+
+func newCache(limit int) (*cache, error) {
+	entries, err := otter.New(&otter.Options[cacheKey, *entry]{MaximumSize: limit})
+	if err != nil {
+		return nil, err
+	}
+	return &cache{entries}, nil
+}
+
+// find gives the entry of k if it may be used at r and now.
+func (c *cache) find(r *root, k cacheKey, now int64) *entry {
+	found, ok := c.entries.GetIfPresent(k)
+	if !ok || !found.permissions.freshAt(now) {
+		return nil
+	}
+	if found.held.Load() == r.number {
+		return found
+	}
+	if !found.holds(r, k) {
+		return nil
+	}
+	found.held.Store(r.number)
+	return found
+}
+
+// put keeps what was computed at r, unless something newer stands there.
+func (c *cache) put(k cacheKey, made *entry) {
+	if have, ok := c.entries.GetIfPresent(k); ok && have.number > made.number {
+		return
+	}
+	c.entries.Set(k.clone(), made)
+}
+
+// holds tells whether what e rests on is the same in r as where e was computed:
+// the table in doc.go, read from the other side.
+func (e *entry) holds(r *root, k cacheKey) bool {
+	s := r.state
+	if e.number < r.since || e.revision > s.header.Revision || s.policyChanged > e.revision || !s.Known(k.subject) {
+		return false
+	}
+	owner, ok := s.OwnerOf(k.resource())
+	if !ok || owner != e.permissions.found.Owner {
+		return false
+	}
+	a, ok := s.accounts.get(owner)
+	if !ok || a.all > e.revision {
+		return false
+	}
+	if m, ok := a.subjects.get(k.subject); ok && m.changed > e.revision {
+		return false
+	}
+	if k.kind != policies.TypeEnvironment {
+		return true
+	}
+	at, ok := a.environments.get(policies.EnvironmentID(k.id))
+	return ok && at.changed <= e.revision
+}
+
+func (c *cache) clear() { c.entries.InvalidateAll() }
+
+func (c *cache) len() int { return c.entries.EstimatedSize() }

@@ -1,0 +1,456 @@
+package authz
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// edit makes the next state from objects. What it has forked or made itself it
+// may write to; all else belongs to published states.
+type edit struct {
+	next     *State
+	fresh    bool                            // all of next is ours: nothing was published yet
+	accounts map[policies.AccountID]*Account // ours to write to
+	members  map[*member]struct{}            // ours to write to
+}
+
+func newEdit(next *State) *edit {
+	return &edit{next: next, accounts: map[policies.AccountID]*Account{}, members: map[*member]struct{}{}}
+}
+
+// kindOrder is the order in which objects are put, each after those it refers
+// to; they are deleted in the reverse order.
+var kindOrder = []policies.Kind{
+	policies.KindPolicyInForce, policies.KindToken, policies.KindAccount, policies.KindGroup, policies.KindEnvironment,
+	policies.KindPolicy, policies.KindRole, policies.KindMember, policies.KindGrant,
+}
+
+// apply does all of a change's objects, so that their order in it does not
+// matter: what is deleted goes first (an environment leaves its old owner before
+// it comes to the new one), then what the puts replace lets go of what is unique
+// (two members may swap accounts), then all is put.
+func (e *edit) apply(objects []policies.Object) error {
+	objects = slices.Clone(objects)
+	if err := wellFormed(objects); err != nil {
+		return err
+	}
+	slices.SortStableFunc(objects, func(a, b policies.Object) int { return rank(a) - rank(b) })
+	put := slices.IndexFunc(objects, func(o policies.Object) bool { return !o.Deleted() })
+	if put < 0 {
+		put = len(objects)
+	}
+	for _, o := range objects[:put] {
+		if err := e.remove(o); err != nil {
+			return err
+		}
+	}
+	for _, o := range objects[put:] {
+		e.release(o)
+	}
+	for _, o := range objects[put:] {
+		if err := e.put(o); err != nil {
+			return err
+		}
+	}
+	for _, o := range objects[put:] {
+		if err := e.next.verify(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func rank(o policies.Object) int {
+	at := slices.Index(kindOrder, o.Kind)
+	if o.Deleted() {
+		return -at - 1
+	}
+	return at
+}
+
+// wellFormed refuses kinds that are not known, and two objects for one thing,
+// which would make the result depend on their order.
+func wellFormed(objects []policies.Object) error {
+	type key struct {
+		kind  policies.Kind
+		owner policies.AccountID
+		id    string
+	}
+	seen := make(map[key]struct{}, len(objects))
+	for _, o := range objects {
+		if !slices.Contains(kindOrder, o.Kind) {
+			return fault(o, "is of a kind that is not known here")
+		}
+		k := key{o.Kind, o.Owner, o.ID}
+		if _, ok := seen[k]; ok {
+			return fault(o, "stands twice in one change")
+		}
+		seen[k] = struct{}{}
+	}
+	return nil
+}
+
+func fault(o policies.Object, format string, args ...any) error {
+	return &ObjectError{Kind: o.Kind, Owner: o.Owner, ID: o.ID, Reason: fmt.Sprintf(format, args...)}
+}
+
+// account gives the owner's account to write to, marked as touched.
+func (e *edit) account(owner policies.AccountID) (*Account, bool) {
+	if a, ok := e.accounts[owner]; ok {
+		return a, true
+	}
+	published, ok := e.next.accounts.get(owner)
+	if !ok || e.fresh {
+		return published, ok
+	}
+	a := published.fork()
+	a.changed = e.next.header.Revision
+	e.keep(a)
+	return a, true
+}
+
+func (e *edit) keep(a *Account) {
+	if !e.fresh {
+		e.accounts[a.id] = a
+	}
+	e.next.accounts.set(a.id, a)
+}
+
+// member gives a member record of a to write to, marked as touched.
+func (e *edit) member(a *Account, id policies.CollaborationID) (*member, bool) {
+	published, ok := a.members.get(id)
+	if !ok {
+		return nil, false
+	}
+	m := published
+	if _, ours := e.members[m]; !ours && !e.fresh {
+		m = &member{id: id, account: published.account, status: published.status, grants: published.grants.fork()}
+		e.members[m] = struct{}{}
+		a.members.set(id, m)
+		if m.account != "" {
+			a.subjects.set(m.account, m)
+		}
+	}
+	m.changed = e.next.header.Revision
+	return m, true
+}
+
+// touchAll starts all results at this owner anew.
+func (e *edit) touchAll(a *Account) { a.all = e.next.header.Revision }
+
+// release lets what o replaces go of what is unique on the platform or within
+// the owner.
+func (e *edit) release(o policies.Object) {
+	switch o.Kind {
+	case policies.KindToken:
+		e.removeToken(o.ID)
+	case policies.KindMember:
+		if a, ok := e.account(o.Owner); ok {
+			if m, ok := e.member(a, policies.CollaborationID(o.ID)); ok && m.account != "" {
+				a.subjects.remove(m.account)
+			}
+		}
+	default:
+	}
+}
+
+func (e *edit) put(o policies.Object) error {
+	switch o.Kind {
+	case policies.KindPolicyInForce:
+		return nil // compiled by who called, with a context
+	case policies.KindToken:
+		return e.putToken(o)
+	case policies.KindAccount:
+		return e.putAccount(o)
+	default:
+	}
+	a, ok := e.account(o.Owner)
+	if !ok {
+		return fault(o, "the owner does not exist")
+	}
+	switch o.Kind {
+	case policies.KindGroup:
+		return e.putGroup(a, o)
+	case policies.KindEnvironment:
+		return e.putEnvironment(a, o)
+	case policies.KindPolicy:
+		return e.putPolicy(a, o)
+	case policies.KindRole:
+		return e.putRole(a, o)
+	case policies.KindMember:
+		return e.putMember(a, o)
+	case policies.KindGrant:
+		return e.putGrant(a, o)
+	default:
+		return fault(o, "is of a kind that is not known here")
+	}
+}
+
+func decodeBody[T any](o policies.Object) (T, error) {
+	var body T
+	if err := json.Unmarshal(o.Body, &body); err != nil {
+		return body, fault(o, "cannot be read: %v", err)
+	}
+	return body, nil
+}
+
+func (e *edit) putToken(o policies.Object) error {
+	body, err := decodeBody[policies.TokenBody](o)
+	if err != nil {
+		return err
+	}
+	if other, ok := e.next.tokenHashes.get(body.Hash); ok {
+		return fault(o, "has the hash of token %q", other.ID)
+	}
+	t := &Token{ID: o.ID, Hash: body.Hash, Scopes: body.Scopes, ExpiresAt: body.ExpiresAt}
+	e.next.tokens.set(t.ID, t)
+	e.next.tokenHashes.set(t.Hash, t)
+	return nil
+}
+
+func (e *edit) putAccount(o policies.Object) error {
+	id := policies.AccountID(o.ID)
+	if id == "" {
+		return fault(o, "has no id")
+	}
+	a, ok := e.account(id)
+	if !ok {
+		a = &Account{id: id, changed: e.next.header.Revision}
+		e.keep(a)
+	}
+	e.touchAll(a)
+	return nil
+}
+
+func (e *edit) putGroup(a *Account, o policies.Object) error {
+	body, err := decodeBody[policies.GroupBody](o)
+	if err != nil {
+		return err
+	}
+	id := policies.GroupID(o.ID)
+	if other, ok := e.next.groups.get(id); ok && other != a.id {
+		return fault(o, "belongs to %q", other)
+	}
+	made := &group{}
+	if body.Parent != nil {
+		made.parent = *body.Parent
+	}
+	a.groups.set(id, made)
+	e.next.groups.set(id, a.id)
+	e.touchAll(a)
+	return nil
+}
+
+func (e *edit) putEnvironment(a *Account, o policies.Object) error {
+	body, err := decodeBody[policies.EnvironmentBody](o)
+	if err != nil {
+		return err
+	}
+	id := policies.EnvironmentID(o.ID)
+	if other, ok := e.next.environments.get(id); ok && other != a.id {
+		return fault(o, "belongs to %q", other)
+	}
+	a.environments.set(id, &environment{groups: body.Groups, changed: e.next.header.Revision})
+	e.next.environments.set(id, a.id)
+	return nil
+}
+
+func (e *edit) putPolicy(a *Account, o policies.Object) error {
+	body, err := decodeBody[policies.PolicyBody](o)
+	if err != nil {
+		return err
+	}
+	id := policies.PolicyID(o.ID)
+	a.dropPolicy(id)
+	for _, action := range body.Actions {
+		count, _ := a.actions.get(action)
+		a.actions.set(action, count+1)
+	}
+	a.policies.set(id, &customPolicy{resources: body.Resources, actions: body.Actions})
+	e.touchAll(a)
+	return nil
+}
+
+// dropPolicy takes a custom policy and the actions that only it names away.
+func (a *Account) dropPolicy(id policies.PolicyID) {
+	old, ok := a.policies.get(id)
+	if !ok {
+		return
+	}
+	a.policies.remove(id)
+	for _, action := range old.actions {
+		if count, _ := a.actions.get(action); count > 1 {
+			a.actions.set(action, count-1)
+		} else {
+			a.actions.remove(action)
+		}
+	}
+}
+
+func (e *edit) putRole(a *Account, o policies.Object) error {
+	body, err := decodeBody[policies.RoleBody](o)
+	if err != nil {
+		return err
+	}
+	made := &role{name: body.Name, policies: body.Policies, receiveLoadAlerts: body.ReceiveLoadAlerts}
+	a.roles.set(policies.RoleID(o.ID), made)
+	e.touchAll(a)
+	return nil
+}
+
+func (e *edit) putMember(a *Account, o policies.Object) error {
+	body, err := decodeBody[policies.MemberBody](o)
+	if err != nil {
+		return err
+	}
+	id := policies.CollaborationID(o.ID)
+	var account policies.AccountID
+	if body.Account != nil {
+		account = *body.Account
+	}
+	m, existed := e.member(a, id)
+	if !existed {
+		m = &member{id: id, changed: e.next.header.Revision}
+		if !e.fresh {
+			e.members[m] = struct{}{}
+		}
+		a.members.set(id, m)
+	}
+	if m.account != "" && m.account != account {
+		e.touchAll(a) // nothing of the account it had is left to carry a revision
+	}
+	m.account, m.status = account, body.Status
+	if account == "" {
+		return nil
+	}
+	if other, ok := a.subjects.get(account); ok && other.id != id {
+		return fault(o, "is of account %q, which has the record %q already", account, other.id)
+	}
+	a.subjects.set(account, m)
+	return nil
+}
+
+func (e *edit) putGrant(a *Account, o policies.Object) error {
+	body, err := decodeBody[policies.GrantBody](o)
+	if err != nil {
+		return err
+	}
+	key, err := policies.ParseGrantKey(o.ID)
+	if err != nil {
+		return fault(o, "%v", err)
+	}
+	m, ok := e.member(a, key.Member)
+	if !ok {
+		return fault(o, "the member does not exist")
+	}
+	if !a.has(key.Resource) {
+		return fault(o, "the owner has no such resource")
+	}
+	m.grants.set(key.Resource, &grant{roles: body.Roles, ends: body.ExpiresAt})
+	return nil
+}
+
+// remove deletes one object. What is not there is gone already.
+func (e *edit) remove(o policies.Object) error {
+	switch o.Kind {
+	case policies.KindPolicyInForce:
+		return fault(o, "cannot be deleted")
+	case policies.KindToken:
+		e.removeToken(o.ID)
+		return nil
+	case policies.KindAccount:
+		e.removeAccount(policies.AccountID(o.ID))
+		return nil
+	default:
+	}
+	a, ok := e.account(o.Owner)
+	if !ok {
+		return nil
+	}
+	switch o.Kind {
+	case policies.KindGroup:
+		e.removeGroup(a, policies.GroupID(o.ID))
+	case policies.KindEnvironment:
+		e.removeEnvironment(a, policies.EnvironmentID(o.ID))
+	case policies.KindPolicy:
+		a.dropPolicy(policies.PolicyID(o.ID))
+		e.touchAll(a)
+	case policies.KindRole:
+		a.roles.remove(policies.RoleID(o.ID))
+		e.touchAll(a)
+	case policies.KindMember:
+		e.removeMember(a, policies.CollaborationID(o.ID))
+	case policies.KindGrant:
+		return e.removeGrant(a, o)
+	default:
+		return fault(o, "is of a kind that is not known here")
+	}
+	return nil
+}
+
+func (e *edit) removeToken(id string) {
+	if old, ok := e.next.tokens.get(id); ok {
+		e.next.tokens.remove(id)
+		e.next.tokenHashes.remove(old.Hash)
+	}
+}
+
+// removeAccount takes what is left of the account with it.
+func (e *edit) removeAccount(id policies.AccountID) {
+	a, ok := e.next.accounts.get(id)
+	if !ok {
+		return
+	}
+	for environment := range a.environments.all() {
+		e.next.environments.remove(environment)
+	}
+	for group := range a.groups.all() {
+		e.next.groups.remove(group)
+	}
+	e.next.accounts.remove(id)
+	delete(e.accounts, id)
+}
+
+func (e *edit) removeGroup(a *Account, id policies.GroupID) {
+	if _, ok := a.groups.get(id); ok {
+		a.groups.remove(id)
+		e.next.groups.remove(id)
+		e.touchAll(a)
+	}
+}
+
+// removeEnvironment needs no mark: without an owner its results cannot be used,
+// and made again it is newer than they are.
+func (e *edit) removeEnvironment(a *Account, id policies.EnvironmentID) {
+	if _, ok := a.environments.get(id); ok {
+		a.environments.remove(id)
+		e.next.environments.remove(id)
+	}
+}
+
+func (e *edit) removeMember(a *Account, id policies.CollaborationID) {
+	m, ok := a.members.get(id)
+	if !ok {
+		return
+	}
+	a.members.remove(id)
+	if m.account != "" {
+		a.subjects.remove(m.account)
+		e.touchAll(a) // no record is left to carry the revision
+	}
+}
+
+func (e *edit) removeGrant(a *Account, o policies.Object) error {
+	key, err := policies.ParseGrantKey(o.ID)
+	if err != nil {
+		return fault(o, "%v", err)
+	}
+	if m, ok := e.member(a, key.Member); ok && (!key.Resource.Type.IsCategory() || key.Resource.ID == string(a.id)) {
+		m.grants.set(key.Resource, nil)
+	}
+	return nil
+}

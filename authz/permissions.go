@@ -1,0 +1,204 @@
+package authz
+
+import (
+	"cmp"
+	"math"
+	"math/bits"
+	"slices"
+	"time"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// Permissions is an [Effective] in the compact form that caches keep: it decides
+// on any action with a few look-ups and no allocation. It is immutable.
+//
+// The actions that are granted are bits, in the order of Policy.names. The number
+// of bits set below an action's is its place in which, and that leads to the
+// policies that grant it:
+//
+//	bits   0 1 0 0 1 1 …      actions 1, 4 and 5 of the catalogue are granted
+//	which    0     1 0        … by sets[0], sets[1] and sets[0]
+//	sets   [env.view] [env.start env.view] …
+//
+// Actions that only custom policies name are few, and stand in extra, sorted.
+type Permissions struct {
+	policy   *Policy
+	found    Effective // without Policies
+	policies []policies.PolicyID
+	bits     []uint64
+	which    []uint16
+	extra    []policies.ActionName
+	extraOf  []uint16
+	sets     [][]policies.PolicyID
+	// Used while since ≤ now < until, in nanoseconds of Unix time.
+	since, until int64
+}
+
+// Compact makes the compact form of e, which was computed under p at the time at.
+// The error is that of a valid_until that is no time.
+func (p *Policy) Compact(e *Effective, at time.Time) (*Permissions, error) {
+	made := &Permissions{policy: p, found: *e, since: at.UnixNano(), until: math.MaxInt64}
+	made.found.Policies = nil
+	if e.ValidUntil != "" {
+		ends, err := time.Parse(time.RFC3339Nano, e.ValidUntil)
+		if err != nil {
+			return nil, err
+		}
+		made.until = saturated(ends)
+	}
+	of := map[policies.ActionName][]policies.PolicyID{}
+	for _, given := range e.Policies {
+		made.policies = append(made.policies, given.ID)
+		for _, name := range given.Actions {
+			of[name] = append(of[name], given.ID)
+		}
+	}
+	made.index(of)
+	return made, nil
+}
+
+// saturated is t in nanoseconds, or the greatest number of them: no clock gets
+// there, so that a grant which ends in the year 2997 does not end before.
+func saturated(t time.Time) int64 {
+	const lastSecond = math.MaxInt64 / int64(time.Second)
+	if t.Unix() >= lastSecond {
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
+// index fills in the bits; of has the sorted policies that grant each action.
+func (p *Permissions) index(of map[policies.ActionName][]policies.PolicyID) {
+	type numbered struct {
+		name   policies.ActionName
+		number int
+	}
+	actions := make([]numbered, 0, len(of))
+	for name := range of {
+		number, ok := p.policy.numbers[name]
+		if !ok {
+			number = math.MaxInt
+		}
+		actions = append(actions, numbered{name, number})
+	}
+	slices.SortFunc(actions, func(a, b numbered) int {
+		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.name, b.name))
+	})
+	for _, action := range actions {
+		set := uint16(p.setOf(of[action.name]))
+		if action.number == math.MaxInt {
+			p.extra = append(p.extra, action.name)
+			p.extraOf = append(p.extraOf, set)
+			continue
+		}
+		word := action.number / 64
+		for len(p.bits) <= word {
+			p.bits = append(p.bits, 0)
+		}
+		p.bits[word] |= 1 << (action.number % 64)
+		p.which = append(p.which, set)
+	}
+}
+
+// setOf finds or adds one list of policies. A role has a few dozen policies, and
+// few actions stand in two of them.
+func (p *Permissions) setOf(ids []policies.PolicyID) int {
+	for i, have := range p.sets {
+		if slices.Equal(have, ids) {
+			return i
+		}
+	}
+	p.sets = append(p.sets, ids)
+	return len(p.sets) - 1
+}
+
+// granting gives the policies that grant the action, nil if none does, and
+// whether the action is one of the catalogue's.
+func (p *Permissions) granting(name policies.ActionName) (ids []policies.PolicyID, system bool) {
+	number, ok := p.policy.numbers[name]
+	if !ok {
+		if at, found := slices.BinarySearch(p.extra, name); found {
+			return p.sets[p.extraOf[at]], false
+		}
+		return nil, false
+	}
+	word, bit := number/64, uint64(1)<<(number%64)
+	if word >= len(p.bits) || p.bits[word]&bit == 0 {
+		return nil, true
+	}
+	place := bits.OnesCount64(p.bits[word] & (bit - 1))
+	for _, below := range p.bits[:word] {
+		place += bits.OnesCount64(below)
+	}
+	return p.sets[p.which[place]], true
+}
+
+// Fresh tells whether the permissions may be used at now: before they were
+// computed a grant may have lived that they do not know, and once a grant that
+// they rest on has ended others count.
+func (p *Permissions) Fresh(now time.Time) bool { return p.freshAt(now.UnixNano()) }
+
+func (p *Permissions) freshAt(now int64) bool { return p.since <= now && now < p.until }
+
+// Decide is effective + action, the one thing about a decision that is composed
+// in Go (domain.md, The check): the answer to q, whose subject and resource the
+// permissions must be of, from view, which must be the one that they were computed
+// from, or one at which they still hold. It explains nothing.
+func (p *Permissions) Decide(view View, q *Question) Decision {
+	action := policies.ActionName(q.Action)
+	d := Decision{Reason: p.found.Reason, Owner: p.found.Owner, Revision: view.Revision()}
+	if d.Reason == policies.ReasonUnknownSubject || d.Reason == policies.ReasonUnknownResource {
+		return d
+	}
+	granting, system := p.granting(action)
+	if granting == nil && !system && !knownToOwner(view, d.Owner, action) {
+		d.Reason = policies.ReasonUnknownAction
+		return d
+	}
+	if d.Reason != "" {
+		d.Allow = d.Reason == policies.ReasonOwner
+		return d
+	}
+	d.Level, d.Roles, d.ValidUntil = p.found.Level, p.found.Roles, p.found.ValidUntil
+	if granting == nil {
+		d.Reason = policies.ReasonActionNotGranted
+		return d
+	}
+	d.Allow, d.Reason, d.Policies = true, policies.ReasonGranted, granting
+	return d
+}
+
+func knownToOwner(view View, owner policies.AccountID, action policies.ActionName) bool {
+	a, ok := view.Account(owner)
+	return ok && a.KnowsAction(action)
+}
+
+// Effective is what [Policy.Compact] was given.
+func (p *Permissions) Effective() *Effective {
+	e := p.found
+	if p.found.Level == "" {
+		return &e
+	}
+	e.Policies = make([]EffectivePolicy, len(p.policies))
+	for i, id := range p.policies {
+		e.Policies[i] = EffectivePolicy{ID: id, Actions: p.actionsOf(id)}
+	}
+	return &e
+}
+
+func (p *Permissions) actionsOf(id policies.PolicyID) []policies.ActionName {
+	names := []policies.ActionName{}
+	for _, name := range p.policy.names {
+		if ids, _ := p.granting(name); slices.Contains(ids, id) {
+			names = append(names, name)
+		}
+	}
+	for i, name := range p.extra {
+		if slices.Contains(p.sets[p.extraOf[i]], id) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,123 @@
+package authz
+
+import (
+	"fmt"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// verify holds one object that was put against the whole of the state it was put
+// into. That a deletion leaves nothing behind that refers to what is gone is not
+// verified here, since that would cost a walk through the account: the store sees
+// to it by constraints, and Rego takes what is missing for nothing.
+func (s *State) verify(o policies.Object) error {
+	a, ok := s.accounts.get(o.Owner)
+	if !ok {
+		return nil // putting it would have failed
+	}
+	reason := ""
+	switch o.Kind {
+	case policies.KindGroup:
+		reason = a.verifyGroup(policies.GroupID(o.ID))
+	case policies.KindEnvironment:
+		if found, ok := a.environments.get(policies.EnvironmentID(o.ID)); ok {
+			reason = a.verifyEnvironment(found)
+		}
+	case policies.KindMember:
+		if found, ok := a.members.get(policies.CollaborationID(o.ID)); ok {
+			reason = s.verifyMember(found)
+		}
+	case policies.KindGrant:
+		key, err := policies.ParseGrantKey(o.ID)
+		if err != nil {
+			return fault(o, "%v", err)
+		}
+		if m, ok := a.members.get(key.Member); ok {
+			if found, ok := m.grants.get(a.id, key.Resource); ok {
+				reason = a.verifyGrant(key.Resource, found)
+			}
+		}
+	default:
+	}
+	if reason != "" {
+		return fault(o, "%s", reason)
+	}
+	return nil
+}
+
+func (s *State) verifyMember(m *member) string {
+	if m.account != "" && !s.Known(m.account) {
+		return fmt.Sprintf("is of account %q, which does not exist", m.account)
+	}
+	return ""
+}
+
+// verifyGroup walks up to the root: a parent that is missing and a circle are
+// refused. Whoever reads ancestors relies on it.
+func (a *Account) verifyGroup(id policies.GroupID) string {
+	at, ok := a.groups.get(id)
+	for steps := 0; ok && at.parent != ""; steps++ {
+		if at.parent == id || steps > a.groups.len() {
+			return "stands below itself"
+		}
+		parent := at.parent
+		if at, ok = a.groups.get(parent); !ok {
+			return fmt.Sprintf("the parent %q does not exist", parent)
+		}
+	}
+	return ""
+}
+
+func (a *Account) verifyEnvironment(e *environment) string {
+	for _, id := range e.groups {
+		if _, ok := a.groups.get(id); !ok {
+			return fmt.Sprintf("the group %q does not exist", id)
+		}
+	}
+	return ""
+}
+
+func (a *Account) verifyGrant(r policies.Resource, g *grant) string {
+	if !a.has(r) {
+		return "the owner has no such resource"
+	}
+	if len(g.roles) == 0 {
+		return "gives no role"
+	}
+	for _, id := range g.roles {
+		if _, ok := a.roles.get(id); !ok {
+			return fmt.Sprintf("the role %q does not exist", id)
+		}
+	}
+	return ""
+}
+
+// verifyAll is verify for each object of the account.
+func (a *Account) verifyAll() error {
+	at := func(kind policies.Kind, id, reason string) error {
+		return &ObjectError{Kind: kind, Owner: a.id, ID: id, Reason: reason}
+	}
+	for id := range a.groups.all() {
+		if reason := a.verifyGroup(id); reason != "" {
+			return at(policies.KindGroup, string(id), reason)
+		}
+	}
+	for id, found := range a.environments.all() {
+		if reason := a.verifyEnvironment(found); reason != "" {
+			return at(policies.KindEnvironment, string(id), reason)
+		}
+	}
+	for id, m := range a.members.all() {
+		var err error
+		m.grants.each(a.id, func(r policies.Resource, g *grant) bool {
+			if reason := a.verifyGrant(r, g); reason != "" {
+				err = at(policies.KindGrant, policies.GrantKey{Member: id, Resource: r}.String(), reason)
+			}
+			return err == nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
