@@ -1,0 +1,21 @@
+// Command usher shares environments of a platform: who may do what on which
+// environment, decided by Rego, administered over REST, answered by sidecars.
+//
+// `usher --help` lists the commands; README.md shows the first steps.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := Run(ctx, os.Args[1:], Process{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv,
+	})
+	stop()
+	os.Exit(code)
+}
