@@ -12,13 +12,16 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+
+	"github.com/usher-authz/usher/authz/problem"
+	"github.com/usher-authz/usher/policies"
 )
 
 // StatusError is an answer of the server that is not a stream. Find it with
 // errors.As.
 type StatusError struct {
 	Status     int
-	Problem    Problem // zero if the answer was no problem document
+	Problem    problem.Problem // zero if the answer was no problem document
 	RetryAfter time.Duration
 }
 
@@ -38,7 +41,7 @@ func newTransport(o Options) *http.Transport {
 		DialContext:            o.Dial,
 		TLSHandshakeTimeout:    dialTimeout,
 		ResponseHeaderTimeout:  headerTimeout,
-		MaxResponseHeaderBytes: 64 << 10,
+		MaxResponseHeaderBytes: policies.MaxHeaderBytes,
 		MaxIdleConnsPerHost:    16,
 		IdleConnTimeout:        time.Minute,
 		DisableCompression:     true, // negotiated here: zstd first, and flushes pass through
@@ -90,7 +93,7 @@ func statusError(resp *http.Response) error {
 			_ = json.Unmarshal(body, &e.Problem)
 		}
 	}
-	if e.Problem.Type == ProblemOtherPlatform {
+	if e.Problem.Type == problem.OtherPlatform {
 		return refuse(RefusedPlatform, e)
 	}
 	return e

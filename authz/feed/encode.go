@@ -5,6 +5,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/usher-authz/usher/policies"
 )
 
 // TooLongError is a frame that no reader would take.
@@ -38,7 +40,7 @@ func appendFrame(dst []byte, f Frame) ([]byte, error) {
 	var err error
 	switch f := f.(type) {
 	case *Object:
-		return appendObject(append(dst, '"'), f)
+		return appendObject(append(dst, `",`...), f.Object)
 	case *Change:
 		return appendChange(append(dst, '"'), f)
 	case *Snapshot:
@@ -53,9 +55,24 @@ func appendFrame(dst []byte, f Frame) ([]byte, error) {
 	return dst, err
 }
 
-func appendObject(dst []byte, o *Object) ([]byte, error) {
+// AppendObject appends o as a JSON object, as policies.Object's members are named.
+// The error says that o is a deletion, or has a name that is not UTF-8; dst is then
+// as it was.
+func AppendObject(dst []byte, o policies.Object) ([]byte, error) {
+	out, err := appendObject(append(dst, '{'), o)
+	if err != nil {
+		return dst, err
+	}
+	return out, nil
+}
+
+// appendObject goes on after the opening brace or a comma.
+func appendObject(dst []byte, o policies.Object) ([]byte, error) {
+	if o.Deleted() {
+		return nil, fmt.Errorf("%s %q is deleted", o.Kind, o.ID)
+	}
 	var err error
-	dst = append(dst, `,"kind":`...)
+	dst = append(dst, `"kind":`...)
 	if dst, err = jsontext.AppendQuote(dst, o.Kind); err != nil {
 		return nil, err
 	}
@@ -68,9 +85,6 @@ func appendObject(dst []byte, o *Object) ([]byte, error) {
 	dst = append(dst, `,"id":`...)
 	if dst, err = jsontext.AppendQuote(dst, o.ID); err != nil {
 		return nil, err
-	}
-	if o.Deleted() {
-		return nil, fmt.Errorf("%s %q is deleted", o.Kind, o.ID)
 	}
 	dst = append(dst, `,"body":`...)
 	return append(append(dst, o.Body...), '}'), nil

@@ -18,13 +18,8 @@ const (
 	// is further behind gets a snapshot.
 	MaxReplay = 100_000
 
-	// MaxLookupBody bounds the request of a look-up.
-	MaxLookupBody = 1 << 20
-	// MaxLookupAccounts bounds the accounts that one look-up asks for in full.
-	MaxLookupAccounts = 256
-	// MaxLookupNames bounds the resources, and the subjects, of one look-up.
-	MaxLookupNames = 4096
-	// MaxLookupAnswer bounds the answer that a client reads.
+	// MaxLookupAnswer bounds the answer to a look-up that a client reads; how much a
+	// look-up may ask for is policies.MaxLookups.
 	MaxLookupAnswer = 256 << 20
 
 	// maxWindow bounds what a compressed stream can make its reader allocate.

@@ -16,8 +16,8 @@ import (
 // MinRevisionHeader demands an answer from that revision or a later one.
 const MinRevisionHeader = "Usher-Min-Revision"
 
-// LookupRequest asks for parts of the state, all at one revision. Each list is
-// without repetitions, within [MaxLookupAccounts] and [MaxLookupNames].
+// LookupRequest asks for parts of the state, all at one revision. It may ask
+// for policies.MaxLookups things in all.
 type LookupRequest struct {
 	// Min is the least revision to answer from; it travels as a header.
 	Min       policies.Revision      `json:"-"`
@@ -164,12 +164,8 @@ func Unchanged(since, changed, revision policies.Revision) bool {
 // Validate tells whether r is within its limits.
 func (r LookupRequest) Validate() error {
 	switch {
-	case len(r.Accounts) > MaxLookupAccounts:
-		return fmt.Errorf("accounts: more than %d", MaxLookupAccounts)
-	case len(r.Resources) > MaxLookupNames:
-		return fmt.Errorf("resources: more than %d", MaxLookupNames)
-	case len(r.Subjects) > MaxLookupNames:
-		return fmt.Errorf("subjects: more than %d", MaxLookupNames)
+	case len(r.Accounts)+len(r.Resources)+len(r.Subjects) > policies.MaxLookups:
+		return fmt.Errorf("more than %d things are asked for", policies.MaxLookups)
 	case len(r.Accounts)+len(r.Resources)+len(r.Subjects) == 0:
 		return errors.New("nothing is asked for")
 	case r.Min > policies.MaxRevision:

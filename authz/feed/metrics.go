@@ -78,10 +78,5 @@ func (p *progress) gauges() []prometheus.Collector {
 			}
 			return 0
 		}),
-		gauge("usher_feed_clock_skew_seconds", "The admin server's clock less this one's, by the last heartbeat. Over 2 either way is bad.", func() float64 {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			return p.skew.Seconds()
-		}),
 	}
 }

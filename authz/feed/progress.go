@@ -8,9 +8,6 @@ import (
 	"github.com/usher-authz/usher/policies"
 )
 
-// skewLimit is how far the clocks may differ unremarked (architecture.md, The feed).
-const skewLimit = 2 * time.Second
-
 // progress is how far a client is, for those who ask from other goroutines.
 type progress struct {
 	clock func() time.Time
@@ -22,7 +19,6 @@ type progress struct {
 	target   *policies.Revision
 	pending  *heard // the oldest heartbeat that named a revision not applied yet
 	fresh    time.Time
-	skew     time.Duration
 	up       bool
 	connects uint64
 	refusals map[RefusalKind]uint64
@@ -37,14 +33,11 @@ func newProgress(clock func() time.Time) *progress {
 	return &progress{clock: clock, ready: make(chan struct{}), refusals: map[RefusalKind]uint64{}}
 }
 
-// heartbeat takes what the server is at. Jumped tells that the clocks have come to
-// differ by more than the limit, which they did not before.
-func (p *progress) heartbeat(h *Heartbeat) (skew time.Duration, jumped bool) {
+// heartbeat takes what the server is at.
+func (p *progress) heartbeat(h *Heartbeat) {
 	now := p.clock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := p.skew.Abs() > skewLimit
-	p.skew = h.Time.Sub(now)
 	if p.target == nil {
 		p.target = &h.Revision
 	}
@@ -54,7 +47,6 @@ func (p *progress) heartbeat(h *Heartbeat) (skew time.Duration, jumped bool) {
 		p.pending = &heard{h.Revision, now}
 	}
 	p.catchUp()
-	return p.skew, p.skew.Abs() > skewLimit && !before
 }
 
 // applied says that the receiver has reached at.
@@ -111,7 +103,6 @@ type Status struct {
 	Fresh    time.Time
 	Connects uint64
 	Refusals map[RefusalKind]uint64 // those that happened
-	Skew     time.Duration          // the server's clock less the client's, by the last heartbeat
 }
 
 // Status is how the client stands.
@@ -121,7 +112,7 @@ func (c *Client) Status() Status {
 	defer p.mu.Unlock()
 	s := Status{
 		Connected: p.up, Platform: p.at.Platform, Revision: p.at.Revision, Fresh: p.fresh,
-		Connects: p.connects, Skew: p.skew, Refusals: make(map[RefusalKind]uint64, len(p.refusals)),
+		Connects: p.connects, Refusals: make(map[RefusalKind]uint64, len(p.refusals)),
 	}
 	for kind, n := range p.refusals {
 		s.Refusals[kind] = n

@@ -38,7 +38,7 @@ func (s *session) follow(ctx context.Context) error {
 func (s *session) take(ctx context.Context, f Frame) error {
 	switch f := f.(type) {
 	case *Heartbeat:
-		return s.heartbeat(ctx, f)
+		return s.heartbeat(f)
 	case *Snapshot:
 		return s.begin(f)
 	case *Object:
@@ -75,7 +75,7 @@ func unusable(err error) error {
 	return refuse(RefusedUnusable, err)
 }
 
-func (s *session) heartbeat(ctx context.Context, h *Heartbeat) error {
+func (s *session) heartbeat(h *Heartbeat) error {
 	if floor, ok := s.c.receiver.floor(); ok {
 		switch {
 		case h.Revision < floor.Revision:
@@ -87,9 +87,7 @@ func (s *session) heartbeat(ctx context.Context, h *Heartbeat) error {
 	s.heartbeats++
 	s.watch.alive()
 	s.c.receiver.observe(h.Time)
-	if skew, jumped := s.c.progress.heartbeat(h); jumped {
-		s.c.o.Logger.LogAttrs(ctx, slog.LevelWarn, "clock differs from the admin server's", slog.Duration("skew", skew))
-	}
+	s.c.progress.heartbeat(h)
 	return nil
 }
 

@@ -22,6 +22,7 @@ const (
 	Forbidden      Type = "urn:usher:problem:forbidden"       // 403
 	NotFound       Type = "urn:usher:problem:not-found"       // 404
 	Method         Type = "urn:usher:problem:method"          // 405
+	OtherPlatform  Type = "urn:usher:problem:other-platform"  // 409: the asker of the feed follows another platform
 	TooLarge       Type = "urn:usher:problem:too-large"       // 413
 	Internal       Type = "urn:usher:problem:internal"        // 500
 	RevisionBehind Type = "urn:usher:problem:revision-behind" // 503: the revision asked for is not here yet

@@ -1,0 +1,209 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/usher-authz/usher/authz"
+	wire "github.com/usher-authz/usher/authz/feed"
+	"github.com/usher-authz/usher/authz/problem"
+	"github.com/usher-authz/usher/policies"
+)
+
+// ServeLookup handles POST /v1/feed/lookup: everything from one state.
+func (s *Server) ServeLookup(w http.ResponseWriter, r *http.Request) {
+	if !s.enter() {
+		s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "the feed is not served now")
+		return
+	}
+	defer s.work.Done()
+	if !s.admit(w, r, http.MethodPost) {
+		return
+	}
+	select {
+	case s.lookups <- struct{}{}:
+		defer func() { <-s.lookups }()
+	default:
+		s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "this replica has as many look-ups as it takes")
+		return
+	}
+	req, ok := s.decodeLookup(w, r)
+	if !ok {
+		return
+	}
+	if !s.caughtUp(r.Context(), req.Min) {
+		s.refused(w, http.StatusServiceUnavailable, problem.RevisionBehind,
+			fmt.Sprintf("this replica has not reached revision %d", req.Min))
+		return
+	}
+	out, err := newWriter(w, r, s.o.WriteTimeout, func(n int) { s.metrics.bytes.Add(float64(n)) })
+	if err != nil {
+		s.o.Logger.LogAttrs(r.Context(), slog.LevelError, "look-up cannot be answered", slog.Any("error", err))
+		s.refused(w, http.StatusInternalServerError, problem.Internal, "")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	s.metrics.lookups.Inc()
+	a := &answer{out: out, state: s.o.Source.State()}
+	if err := a.write(r.Context(), req); err != nil {
+		// The answer has begun: it stays incomplete, which the asker refuses.
+		s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "look-up broke off", slog.Any("error", err))
+	}
+	_ = out.close() // the asker is gone, or sees the end
+}
+
+// decodeLookup reads a request; false: it has answered with what is wrong.
+func (s *Server) decodeLookup(w http.ResponseWriter, r *http.Request) (wire.LookupRequest, bool) {
+	var req wire.LookupRequest
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		s.refused(w, http.StatusBadRequest, problem.Malformed, "the body is not application/json")
+		return req, false
+	}
+	if len(r.URL.RawQuery) > 0 {
+		s.refused(w, http.StatusBadRequest, problem.Malformed, "a look-up has no parameters")
+		return req, false
+	}
+	err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, policies.MaxBodyBytes), &req, json.RejectUnknownMembers(true))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		s.refused(w, http.StatusRequestEntityTooLarge, problem.TooLarge, fmt.Sprintf("the body is over %d bytes", policies.MaxBodyBytes))
+		return req, false
+	}
+	for _, value := range r.Header.Values(wire.MinRevisionHeader) {
+		revision, parseErr := policies.ParseRevision(value)
+		if parseErr != nil {
+			s.refused(w, http.StatusBadRequest, problem.Malformed, "header "+wire.MinRevisionHeader+": "+parseErr.Error())
+			return req, false
+		}
+		req.Min = max(req.Min, revision)
+	}
+	if err == nil {
+		err = req.Validate()
+	}
+	if err != nil {
+		s.refused(w, http.StatusBadRequest, problem.Malformed, err.Error())
+		return req, false
+	}
+	return req, true
+}
+
+// answer writes a look-up's answer as it goes: accounts may be large, and none is
+// held twice.
+type answer struct {
+	out   *writer
+	state *authz.State
+	buf   []byte
+}
+
+func (a *answer) write(ctx context.Context, req wire.LookupRequest) error {
+	a.text(`{"platform":`)
+	a.quote(a.state.Platform())
+	a.text(`,"revision":`, a.state.Revision().String(), `,"hash":"`, a.state.Hash().String(), `","accounts":{`)
+	since := make(map[policies.AccountID]policies.Revision, len(req.Accounts))
+	for _, account := range req.Accounts {
+		since[account.ID] = account.Since
+	}
+	for i, id := range slices.Sorted(maps.Keys(since)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		a.key(i, string(id))
+		if err := a.account(id, since[id]); err != nil {
+			return fmt.Errorf("account %q: %w", id, err)
+		}
+	}
+	a.text(`},"owners":{`)
+	names := make(map[string]policies.Resource, len(req.Resources))
+	for _, resource := range req.Resources {
+		names[resource.String()] = resource
+	}
+	for i, name := range slices.Sorted(maps.Keys(names)) {
+		a.key(i, name)
+		if owner, ok := a.state.OwnerOf(names[name]); ok {
+			a.quote(string(owner))
+		} else {
+			a.text(`null`)
+		}
+	}
+	a.text(`},"subjects":{`)
+	subjects := slices.Clone(req.Subjects)
+	slices.Sort(subjects)
+	for i, id := range slices.Compact(subjects) {
+		a.key(i, string(id))
+		a.text(strconv.FormatBool(a.state.Known(id)))
+	}
+	a.text(`}}`)
+	return a.push(0)
+}
+
+func (a *answer) account(id policies.AccountID, since policies.Revision) error {
+	account, ok := a.state.Account(id)
+	if !ok {
+		a.text(`null`)
+		return nil
+	}
+	a.text(`{"changed":`, account.Changed().String())
+	if wire.Unchanged(since, account.Changed(), a.state.Revision()) {
+		a.text(`,"unchanged":true}`)
+		return nil
+	}
+	a.text(`,"objects":[`)
+	first := true
+	for o, err := range a.state.AccountObjects(id) {
+		if err != nil {
+			return err
+		}
+		if !first {
+			a.text(`,`)
+		}
+		first = false
+		if a.buf, err = wire.AppendObject(a.buf, o); err != nil {
+			return err
+		}
+		if err := a.push(batchBytes); err != nil {
+			return err
+		}
+	}
+	a.text(`]}`)
+	return nil
+}
+
+func (a *answer) text(parts ...string) {
+	for _, part := range parts {
+		a.buf = append(a.buf, part...)
+	}
+}
+
+func (a *answer) key(i int, name string) {
+	if i > 0 {
+		a.text(`,`)
+	}
+	a.quote(name)
+	a.text(`:`)
+}
+
+// quote appends s, which came out of JSON, where text is UTF-8.
+func (a *answer) quote(s string) {
+	a.buf, _ = jsontext.AppendQuote(a.buf, s)
+}
+
+// push writes what has gathered, if it is at least some bytes.
+func (a *answer) push(some int) error {
+	if len(a.buf) < some {
+		return nil
+	}
+	_, err := a.out.Write(a.buf)
+	a.buf = a.buf[:0]
+	return err
+}

@@ -1,0 +1,328 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/usher-authz/usher/authz"
+	wire "github.com/usher-authz/usher/authz/feed"
+	"github.com/usher-authz/usher/authz/problem"
+	"github.com/usher-authz/usher/policies"
+)
+
+var errStopping = errors.New("the feed server stops")
+
+// ServeFeed handles GET /v1/feed.
+func (s *Server) ServeFeed(w http.ResponseWriter, r *http.Request) {
+	if !s.enter() {
+		s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "the feed is not served now")
+		return
+	}
+	defer s.work.Done()
+	if !s.admit(w, r, http.MethodGet) {
+		return
+	}
+	q, err := parseQuery(r.URL.Query(), s.o.MaxReplay)
+	if err != nil {
+		s.refused(w, http.StatusBadRequest, problem.Malformed, err.Error())
+		return
+	}
+	if platform := s.o.Source.State().Platform(); q.platform != "" && q.platform != platform {
+		s.refused(w, http.StatusConflict, problem.OtherPlatform, fmt.Sprintf("this is platform %q", platform))
+		return
+	}
+	if q.from != nil && !s.caughtUp(r.Context(), q.from.revision) {
+		s.refused(w, http.StatusServiceUnavailable, problem.RevisionBehind,
+			fmt.Sprintf("this replica has not reached revision %d", q.from.revision))
+		return
+	}
+	s.stream(w, r, q)
+}
+
+// caughtUp waits a moment for this replica to reach revision.
+func (s *Server) caughtUp(ctx context.Context, revision policies.Revision) bool {
+	if s.o.Source.State().Revision() >= revision {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.o.CatchUpWait)
+	defer cancel()
+	go func() { // Stop ends the wait
+		select {
+		case <-s.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	_ = s.o.Source.WaitFor(ctx, revision) // the state tells
+	return s.o.Source.State().Revision() >= revision
+}
+
+// stream is one connection. All but sent belongs to its handler's goroutine.
+type stream struct {
+	s      *Server
+	q      query
+	out    *writer
+	at     *place // how far this connection is; nil: it needs a snapshot
+	batch  []byte
+	beat   time.Time     // of the last heartbeat
+	sent   atomic.Uint64 // at's revision, for metrics; 0 before it has one
+	ticker *time.Ticker
+}
+
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, q query) {
+	out, err := newWriter(w, r, s.o.WriteTimeout, func(n int) { s.metrics.bytes.Add(float64(n)) })
+	if err != nil {
+		s.o.Logger.LogAttrs(r.Context(), slog.LevelError, "feed cannot be streamed", slog.Any("error", err))
+		s.refused(w, http.StatusInternalServerError, problem.Internal, "")
+		return
+	}
+	st := &stream{s: s, q: q, out: out, at: q.from}
+	if !s.join(st) {
+		w.Header().Del("Content-Encoding")
+		s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "this replica has as many feed connections as it takes")
+		return
+	}
+	defer s.leave(st)
+	h := w.Header()
+	h.Set("Content-Type", wire.ContentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold heartbeats back
+	h.Set("Connection", "close")
+	w.WriteHeader(http.StatusOK)
+
+	err = st.run(r.Context())
+	if closeErr := out.close(); err == nil {
+		err = closeErr
+	}
+	switch {
+	case errors.Is(err, errStopping), r.Context().Err() != nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.metrics.dropped.Inc()
+		s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "feed reader does not read, connection dropped",
+			slog.String("remote", r.RemoteAddr), slog.Duration("timeout", s.o.WriteTimeout))
+	default:
+		s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "feed connection ended", slog.String("remote", r.RemoteAddr), slog.Any("error", err))
+	}
+}
+
+// run writes until the reader goes, the server stops, or a write fails. The error is
+// never nil.
+func (st *stream) run(ctx context.Context) error {
+	st.ticker = time.NewTicker(st.s.o.Heartbeat)
+	defer st.ticker.Stop()
+	if err := st.heartbeat(); err != nil {
+		return err
+	}
+	for {
+		if err := st.alive(ctx); err != nil {
+			return err
+		}
+		if st.at == nil {
+			if err := st.snapshot(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		entries, verdict, changed := st.s.ring.next(*st.at, st.q.mode, batchBytes)
+		var err error
+		switch verdict {
+		case within:
+			err = st.send(entries)
+		case behind:
+			err = st.replay(ctx)
+		case diverged:
+			err = st.elsewhere(ctx, changed)
+		case present, ahead:
+			err = st.wait(ctx, changed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (st *stream) alive(ctx context.Context) error {
+	select {
+	case <-st.s.done:
+		return errStopping
+	default:
+		return ctx.Err()
+	}
+}
+
+// wait returns when the ring may have more, after a heartbeat at the latest.
+func (st *stream) wait(ctx context.Context, changed <-chan struct{}) error {
+	select {
+	case <-changed:
+		return nil
+	case <-st.ticker.C:
+		return st.heartbeat()
+	case <-st.s.done:
+		return errStopping
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// send writes entries in one batch. A change that is too large for a frame is
+// reached by a snapshot.
+func (st *stream) send(entries []*entry) error {
+	for _, e := range entries {
+		data := e.line(st.q.mode)
+		if data == nil {
+			st.reach(nil)
+			break
+		}
+		st.batch = append(st.batch, data...)
+		st.reach(&e.after)
+	}
+	return st.push()
+}
+
+// replay writes a batch from the log.
+func (st *stream) replay(ctx context.Context) error {
+	changes, err := st.s.readLog(ctx, *st.at)
+	if err != nil {
+		st.s.o.Logger.LogAttrs(ctx, slog.LevelInfo, "feed connection gets a snapshot",
+			slog.Uint64("revision", uint64(st.at.revision)), slog.Any("error", err))
+		st.reach(nil)
+		return nil
+	}
+	entries := make([]*entry, 0, len(changes))
+	before := *st.at
+	for _, c := range changes {
+		e, err := newEntry(before, c)
+		if err != nil {
+			return fmt.Errorf("encode revision %d: %w", c.Revision, err)
+		}
+		entries = append(entries, e)
+		before = e.after
+	}
+	return st.send(entries)
+}
+
+// elsewhere serves a place of another history. While the source's own state is
+// still there, there is nothing better to give.
+func (st *stream) elsewhere(ctx context.Context, changed <-chan struct{}) error {
+	if placeOf(st.s.o.Source.State()) == *st.at {
+		return st.wait(ctx, changed)
+	}
+	st.reach(nil)
+	return nil
+}
+
+func (st *stream) reach(p *place) {
+	st.at = p
+	if p != nil {
+		st.sent.Store(uint64(p.revision))
+	}
+}
+
+// push writes the batch, and a heartbeat if it is time for one.
+func (st *stream) push() error {
+	if time.Since(st.beat) >= st.s.o.Heartbeat {
+		return st.heartbeat()
+	}
+	if len(st.batch) == 0 {
+		return nil
+	}
+	if _, err := st.out.Write(st.batch); err != nil {
+		return err
+	}
+	st.batch = st.batch[:0]
+	if cap(st.batch) > 4*batchBytes { // one large change must not stay for the life of the connection
+		st.batch = nil
+	}
+	return st.out.flush()
+}
+
+// heartbeat adds a heartbeat to the batch and writes it. It names the source's
+// state, or what this connection was told already, if that is newer.
+func (st *stream) heartbeat() error {
+	now := placeOf(st.s.o.Source.State())
+	if st.at != nil && st.at.revision > now.revision {
+		now = *st.at
+	}
+	err := st.frame(&wire.Heartbeat{Revision: now.revision, Hash: now.hash, Time: st.s.o.Clock().UTC()})
+	if err != nil {
+		return err
+	}
+	st.beat = time.Now()
+	return st.push()
+}
+
+// frame adds f to the batch, and leaves its line there.
+func (st *stream) frame(f wire.Frame) error {
+	data, err := wire.AppendFrame(st.batch, f)
+	if err != nil {
+		return err
+	}
+	st.batch = append(data, '\n')
+	return nil
+}
+
+// tallied adds f to the batch and calls tally with its line.
+func (st *stream) tallied(f wire.Frame, tally func(line []byte)) error {
+	start := len(st.batch)
+	if err := st.frame(f); err != nil {
+		return err
+	}
+	tally(st.batch[start : len(st.batch)-1])
+	return nil
+}
+
+// snapshot writes the present state, or what of it a sidecar on demand holds, with
+// heartbeats between its batches.
+func (st *stream) snapshot(ctx context.Context) error {
+	state := st.s.o.Source.State()
+	now := placeOf(state)
+	header := &wire.Snapshot{Platform: state.Platform(), Revision: now.revision, Hash: now.hash, Time: st.s.o.Clock().UTC()}
+	then := now
+	if st.q.mode == wire.ModeNotices {
+		then = st.s.horizon(ctx, state, st.q.replay)
+		header.After, header.AfterHash = then.revision, then.hash
+	}
+	var tally *wire.Tally
+	if err := st.tallied(header, func(line []byte) { tally = wire.NewTally(line) }); err != nil {
+		return err
+	}
+	if err := st.objects(ctx, state, tally); err != nil {
+		return err
+	}
+	if err := st.frame(tally.End()); err != nil {
+		return err
+	}
+	st.s.metrics.snapshots.Inc()
+	st.reach(&then)
+	return st.push()
+}
+
+func (st *stream) objects(ctx context.Context, state *authz.State, tally *wire.Tally) error {
+	for o, err := range state.Objects() {
+		if err != nil {
+			return fmt.Errorf("take a snapshot of revision %d: %w", state.Revision(), err)
+		}
+		if st.q.mode == wire.ModeNotices && o.Kind != policies.KindPolicyInForce && o.Kind != policies.KindToken {
+			return nil // they come first
+		}
+		if err := st.tallied(&wire.Object{Object: o}, tally.Object); err != nil {
+			return err
+		}
+		if len(st.batch) < batchBytes {
+			continue
+		}
+		if err := st.push(); err != nil {
+			return err
+		}
+		if err := st.alive(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
