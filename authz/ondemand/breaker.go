@@ -1,0 +1,69 @@
+package ondemand
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sony/gobreaker/v2"
+)
+
+const (
+	// breakerFailures in a row open a breaker.
+	breakerFailures = 5
+	// breakerWindow, breakerRequests and breakerRatio: so does this share of failures
+	// among at least so many requests in that time, such as when one node of a
+	// Cluster is gone.
+	breakerWindow   = 10 * time.Second
+	breakerRequests = 20
+	breakerRatio    = 0.6
+	// breakerPause is how long an open breaker asks nothing, before one request tries.
+	breakerPause = time.Second
+)
+
+// breaker spares a layer that fails, and those who would wait for it. It logs when
+// the layer goes and when it is back, not on each request.
+type breaker struct{ circuit *gobreaker.CircuitBreaker[struct{}] }
+
+// errCallerGone wraps an error that is due to the caller's context, and says
+// nothing about the layer.
+var errCallerGone = errors.New("the caller is gone")
+
+func newBreaker(l layer, log *slog.Logger, state *prometheus.GaugeVec) *breaker {
+	gauge := state.WithLabelValues(layers[l])
+	gone := false // guarded by the breaker's own lock, under which changes are reported
+	return &breaker{circuit: gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: layers[l], MaxRequests: 1, Interval: breakerWindow, Timeout: breakerPause,
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			return c.ConsecutiveFailures >= breakerFailures ||
+				c.Requests >= breakerRequests && float64(c.TotalFailures) >= breakerRatio*float64(c.Requests)
+		},
+		IsExcluded: func(err error) bool { return errors.Is(err, errCallerGone) },
+		OnStateChange: func(layer string, _, to gobreaker.State) {
+			gauge.Set(float64(to))
+			switch {
+			case to == gobreaker.StateOpen && !gone:
+				gone = true
+				log.Warn("on-demand layer fails and is not asked for a while", "layer", layer)
+			case to == gobreaker.StateClosed && gone:
+				gone = false
+				log.Info("on-demand layer answers again", "layer", layer)
+			}
+		},
+	})}
+}
+
+// do runs f unless the breaker is open; the error is then gobreaker's. What f
+// returns counts, except where ctx has ended.
+func (b *breaker) do(ctx context.Context, f func() error) error {
+	_, err := b.circuit.Execute(func() (struct{}, error) {
+		err := f()
+		if err != nil && ctx.Err() != nil {
+			return struct{}{}, errors.Join(errCallerGone, err)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
