@@ -87,14 +87,23 @@ const between = "----- block %d -----"
 // is this very binary.
 const prelude = `set -euo pipefail
 go() { if [ "${1-} ${2-}" = "run ./cmd/usher" ]; then shift 2; usher "$@"; else command go "$@"; fi; }
+opa() { "$OPA" "$@"; }
 set -a; . .usher/dev.env; set +a
 `
+
+// stockOPA is the path of the opa that go.mod pins.
+func stockOPA(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "tool", "-n", "opa").CombinedOutput()
+	require.NoError(t, err, string(out))
+	return strings.TrimSpace(string(out))
+}
 
 const pageTimeout = 5 * time.Minute
 
 func TestDocs(t *testing.T) {
 	t.Parallel()
-	home := shared.home(t)
+	home, opa := shared.home(t), stockOPA(t)
 	for _, path := range pages(t) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			t.Parallel()
@@ -113,7 +122,7 @@ func TestDocs(t *testing.T) {
 			dir := t.TempDir()
 			require.NoError(t, os.Symlink(filepath.Join(home, ".usher"), filepath.Join(dir, ".usher")))
 			bash := exec.CommandContext(ctx, "bash", "-c", script.String())
-			bash.Dir, bash.Env = dir, cleanEnv()
+			bash.Dir, bash.Env = dir, append(cleanEnv(), "OPA="+opa)
 			stdout, stderr := &buffer{}, &buffer{}
 			bash.Stdout, bash.Stderr = stdout, stderr
 			err := bash.Run()

@@ -12,6 +12,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/admin/rest"
 )
 
 // golden compares got with the file, or writes it when USHER_UPDATE is set (make
@@ -102,4 +104,33 @@ func TestReferencePage(t *testing.T) {
 		page.WriteString("\n| flag | variable | key | default | |\n| --- | --- | --- | --- | --- |\n" + rows)
 	}
 	golden(t, filepath.Join("..", "..", "docs", "configuration.md"), page.Bytes())
+}
+
+const errorsHead = `# Errors
+
+An error of the admin server is an ` + "`application/problem+json`" + ` document (RFC 9457): ` + "`type`" + ` names the kind and is stable, ` + "`title`" + ` says it in words,
+` + "`status`" + ` repeats the HTTP status, ` + "`detail`" + ` tells what happened this time, and ` + "`errors`" + ` lists every field that is wrong, all at once. Nothing in it tells the inner
+cause of a fault: a 500 has a ` + "`trace_id`" + `, which finds it in the server's log. Decide by ` + "`type`" + `, not by texts.
+
+| type | status | title | means |
+| --- | --- | --- | --- |
+`
+
+const errorsTail = `
+The check API answers 200 to every well-formed check, denials included; its errors have the same form.
+
+The commands print an error on one line, with what to do, and end with 1; ` + "`usher check`" + ` ends with 2, since 1 is a denial.
+
+This page is made from the table in ` + "`admin/rest`" + ` by ` + "`make generate`" + `; a test compares the two.
+`
+
+func TestReferenceErrors(t *testing.T) {
+	t.Parallel()
+	var page bytes.Buffer
+	page.WriteString(errorsHead)
+	for _, p := range rest.Problems {
+		fmt.Fprintf(&page, "| `%s` | %d | %s | %s |\n", p.Type, p.Status, p.Title, p.Means)
+	}
+	page.WriteString(errorsTail)
+	golden(t, filepath.Join("..", "..", "docs", "errors.md"), page.Bytes())
 }

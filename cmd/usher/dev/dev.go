@@ -48,7 +48,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	d := &platform{o: o, began: time.Now()}
 	d.started.push("lock", func(context.Context) error { return held.release() })
 	defer func() {
-		if len(d.started) > 1 {
+		if err == nil {
 			d.tell("stopping")
 		}
 		err = errors.Join(err, d.started.unwind(context.WithoutCancel(ctx)))
