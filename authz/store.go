@@ -33,9 +33,17 @@ type transaction struct{ view View }
 // ID implements storage.Transaction; nobody tells transactions of ours apart.
 func (transaction) ID() uint64 { return 0 }
 
-// NewTransaction is called by OPA while it prepares a query, and reads nothing.
+// preparation is the transaction in which OPA prepares a query, and looks whether
+// data stand where rules do. Nothing is there.
+type preparation struct{}
+
+// ID implements storage.Transaction.
+func (preparation) ID() uint64 { return 0 }
+
+// NewTransaction is called by OPA while it prepares a query; evaluations come with
+// a transaction of their own.
 func (viewStore) NewTransaction(context.Context, ...storage.TransactionParams) (storage.Transaction, error) {
-	return transaction{}, nil
+	return preparation{}, nil
 }
 
 // Commit has nothing to do.
@@ -54,6 +62,9 @@ var errAbsent = &storage.Error{Code: storage.NotFoundErr}
 
 // Read gives the document at path as an ast.Value.
 func (viewStore) Read(_ context.Context, txn storage.Transaction, path storage.Path) (any, error) {
+	if _, ok := txn.(preparation); ok {
+		return nil, errAbsent
+	}
 	t, ok := txn.(transaction)
 	if !ok || t.view == nil {
 		return nil, &storage.Error{Code: storage.InvalidTransactionErr, Message: "not a transaction over a view"}

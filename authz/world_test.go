@@ -1,0 +1,165 @@
+package authz
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/rego"
+)
+
+// testClock is a wall clock that tests set.
+type testClock struct{ at atomic.Int64 }
+
+var testStart = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func newTestClock() *testClock {
+	c := &testClock{}
+	c.at.Store(testStart.UnixNano())
+	return c
+}
+
+func (c *testClock) now() time.Time          { return time.Unix(0, c.at.Load()) }
+func (c *testClock) advance(d time.Duration) { c.at.Add(int64(d)) }
+
+func newTestEngine(t testing.TB, o Options) *Engine {
+	t.Helper()
+	e, err := New(o)
+	require.NoError(t, err)
+	return e
+}
+
+// embeddedPolicy is the policy of this program, compiled.
+func embeddedPolicy(t testing.TB) *Policy {
+	t.Helper()
+	catalogue, err := policies.EmbeddedCatalogue()
+	require.NoError(t, err)
+	return newTestPolicy(t, catalogue)
+}
+
+func newTestPolicy(t testing.TB, c policies.Catalogue) *Policy {
+	t.Helper()
+	source, err := policies.NewPolicyInForce(c, rego.Modules())
+	require.NoError(t, err)
+	p, err := NewPolicy(context.Background(), source)
+	require.NoError(t, err)
+	return p
+}
+
+// object is one object; a nil body deletes.
+func object(t testing.TB, kind policies.Kind, owner policies.AccountID, id string, body any) policies.Object {
+	t.Helper()
+	o, err := policies.NewObject(kind, owner, id, body)
+	require.NoError(t, err)
+	return o
+}
+
+// memberID is the collaboration's id that objectsOf makes for an email.
+func memberID(owner policies.AccountID, email string) policies.CollaborationID {
+	return policies.CollaborationID("c-" + string(owner) + "-" + email)
+}
+
+// objectsOf are the objects of a platform after an import of the documents:
+// accounts that are named as members exist too.
+func objectsOf(t testing.TB, p *Policy, docs []policies.Document) []policies.Object {
+	t.Helper()
+	objects := []policies.Object{object(t, policies.KindPolicyInForce, "", "policy_in_force", p.Source())}
+	known := map[policies.AccountID]bool{}
+	account := func(id policies.AccountID) {
+		if !known[id] {
+			known[id] = true
+			objects = append(objects, object(t, policies.KindAccount, "", string(id), policies.AccountBody{}))
+		}
+	}
+	for _, d := range docs {
+		owner := d.Account.ID
+		account(owner)
+		for _, g := range d.Groups {
+			objects = append(objects, object(t, policies.KindGroup, owner, string(g.ID), policies.GroupBody{Parent: g.Parent}))
+		}
+		for _, e := range d.Environments {
+			objects = append(objects, object(t, policies.KindEnvironment, owner, string(e.ID), policies.EnvironmentBody{Groups: e.Groups}))
+		}
+		for _, x := range d.Policies {
+			body := policies.PolicyBody{Resources: x.Resources, Actions: x.Actions}
+			objects = append(objects, object(t, policies.KindPolicy, owner, string(x.ID), body))
+		}
+		for _, r := range d.Roles {
+			body := policies.RoleBody{Name: r.Name, Policies: r.Policies, ReceiveLoadAlerts: r.ReceiveLoadAlerts}
+			objects = append(objects, object(t, policies.KindRole, owner, string(r.ID), body))
+		}
+		for _, m := range d.Members {
+			if m.Account.ID != nil {
+				account(*m.Account.ID)
+			}
+			id := memberID(owner, m.Account.Email)
+			objects = append(objects, object(t, policies.KindMember, owner, string(id), policies.MemberBody{Account: m.Account.ID, Status: m.Status}))
+			for _, g := range m.Grants {
+				key := policies.GrantKey{Member: id, Resource: g.Resource}
+				objects = append(objects, object(t, policies.KindGrant, owner, key.String(), policies.GrantBody{Roles: g.Roles, ExpiresAt: g.ExpiresAt}))
+			}
+		}
+	}
+	return objects
+}
+
+// buildState builds a state of objects at a revision, sharing p.
+func buildState(t testing.TB, p *Policy, h Header, objects []policies.Object) *State {
+	t.Helper()
+	s, err := tryBuild(p, h, objects)
+	require.NoError(t, err)
+	return s
+}
+
+func tryBuild(p *Policy, h Header, objects []policies.Object) (*State, error) {
+	b := NewBuilder(h)
+	b.Reuse(p)
+	for _, o := range objects {
+		if err := b.Add(o); err != nil {
+			return nil, err
+		}
+	}
+	return b.Build(context.Background())
+}
+
+// changeAfter is the change that comes after s with these objects.
+func changeAfter(t testing.TB, s *State, objects ...policies.Object) policies.Change {
+	t.Helper()
+	return changeAt(t, s, s.Revision()+1, objects...)
+}
+
+func changeAt(t testing.TB, s *State, revision policies.Revision, objects ...policies.Object) policies.Change {
+	t.Helper()
+	encoded, err := policies.EncodeObjects(objects)
+	require.NoError(t, err)
+	c := policies.Change{Revision: revision, Time: testStart, Objects: encoded, AuditHash: sha256.Sum256([]byte("audit"))}
+	c.Hash = policies.ChainHash(s.Hash(), c.Revision, sha256.Sum256(c.Objects), c.AuditHash)
+	return c
+}
+
+func testHeader(r policies.Revision) Header {
+	return Header{Platform: "test", Revision: r, Hash: sha256.Sum256([]byte("before"))}
+}
+
+func asQuestion(q policiestest.Question) Question {
+	return Question{
+		SubjectType: q.SubjectType, Subject: q.Subject, Action: q.Action,
+		ResourceType: q.ResourceType, ResourceID: q.ResourceID,
+	}
+}
+
+// expected is the model's answer as the engine should give it.
+func expected(a policiestest.Answer, r policies.Revision) Decision {
+	return Decision{
+		Allow: a.Decision, Reason: a.Reason, Level: a.Level, Roles: a.Roles, Policies: a.Policies,
+		Owner: a.Owner, Revision: r, ValidUntil: a.ValidUntil,
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
