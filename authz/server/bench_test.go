@@ -1,0 +1,147 @@
+package server_test
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/authz/server"
+)
+
+// floorRequest is what the floor's handlers parse: gin's own binding, with what
+// encoding/json does by itself.
+type floorRequest struct {
+	Subject struct {
+		Type string `json:"type"`
+		ID   string `json:"id"`
+	} `json:"subject"`
+	Action struct {
+		Name string `json:"name"`
+	} `json:"action"`
+	Resource struct {
+		Type string `json:"type"`
+		ID   string `json:"id"`
+	} `json:"resource"`
+}
+
+// newFloor is the least that any check server on gin must do: check a token,
+// parse the body, echo X-Request-ID, write an answer of the same size.
+func newFloor(token string, body []byte) http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	want := sha256.Sum256([]byte(token))
+	authorized := func(c *gin.Context) bool {
+		got := sha256.Sum256([]byte(strings.TrimPrefix(c.GetHeader("Authorization"), "Bearer ")))
+		return subtle.ConstantTimeCompare(want[:], got[:]) == 1
+	}
+	answer := func(c *gin.Context, request any) {
+		if !authorized(c) {
+			c.Status(http.StatusUnauthorized)
+			return
+		}
+		if err := c.ShouldBindJSON(request); err != nil {
+			c.Status(http.StatusBadRequest)
+			return
+		}
+		c.Header("X-Request-ID", c.GetHeader("X-Request-ID"))
+		c.Data(http.StatusOK, "application/json", body)
+	}
+	engine.POST(server.PathEvaluation, func(c *gin.Context) { answer(c, &floorRequest{}) })
+	engine.POST(server.PathEvaluations, func(c *gin.Context) {
+		answer(c, &struct {
+			Evaluations []floorRequest `json:"evaluations"`
+		}{})
+	})
+	return engine
+}
+
+// post is one request over a kept connection, whose answer must be want.
+func post(b *testing.B, client *http.Client, url, body, want string) {
+	b.Helper()
+	r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, strings.NewReader(body))
+	require.NoError(b, err)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+checksToken)
+	r.Header.Set("X-Request-ID", "bench")
+	response, err := client.Do(r)
+	require.NoError(b, err)
+	got, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	if err != nil || response.StatusCode != http.StatusOK || string(got) != want {
+		b.Fatalf("%d %s (%v), not %s", response.StatusCode, got, err, want)
+	}
+}
+
+// BenchmarkHTTP compares a cached check with its floor: over loopback, client
+// included, and as the handler alone, without net/http's own work.
+func BenchmarkHTTP(b *testing.B) {
+	state := newState(b, company(b))
+	engine := newEngine(b, state, now)
+	mux := http.NewServeMux()
+	require.NoError(b, newAPI(b, engine, server.StateTokens(engine.State)).Mount(mux, server.Listener{}))
+
+	one := evaluation(b, ask("mia", "acme.Say", "environment", "e"), "")
+	batch := `{"evaluations":[` + strings.TrimSuffix(strings.Repeat(one+",", 100), ",") + `]}`
+	for _, c := range []struct{ name, path, body string }{
+		{"evaluation", server.PathEvaluation, one},
+		{"evaluations-100", server.PathEvaluations, batch},
+	} {
+		want := handle(b, mux, c.path, c.body)
+		handlers := []struct {
+			name    string
+			handler http.Handler
+		}{{"floor", newFloor(checksToken, want)}, {"usher", mux}}
+		floors := map[string]float64{}
+		for _, how := range []string{"handler", "loopback"} {
+			for _, h := range handlers {
+				b.Run(fmt.Sprintf("%s/%s/%s", c.name, how, h.name), func(b *testing.B) {
+					b.ReportAllocs()
+					began := time.Now()
+					if how == "handler" {
+						for b.Loop() {
+							handle(b, h.handler, c.path, c.body)
+						}
+					} else {
+						web := httptest.NewServer(h.handler)
+						defer web.Close()
+						client := web.Client()
+						began = time.Now()
+						for b.Loop() {
+							post(b, client, web.URL+c.path, c.body, string(want))
+						}
+					}
+					each := float64(time.Since(began)) / float64(b.N)
+					if h.name == "floor" {
+						floors[how] = each
+					} else if floors[how] > 0 {
+						b.ReportMetric(each/floors[how], "×floor")
+					}
+				})
+			}
+		}
+	}
+}
+
+// handle calls a handler directly and returns the body of its answer.
+func handle(b *testing.B, h http.Handler, path, body string) []byte {
+	b.Helper()
+	r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, path, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+checksToken)
+	r.Header.Set("X-Request-ID", "bench")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		b.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return w.Body.Bytes()
+}
