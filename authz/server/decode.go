@@ -383,14 +383,15 @@ func syntaxFault(err error) error {
 	}
 	fault := &policies.MalformedError{Reason: "the body is not JSON: it ends too early"}
 	var syntax *jsontext.SyntacticError
+	if !errors.As(err, &syntax) {
+		return fault
+	}
+	fault.Where = string(syntax.JSONPointer)
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
 		fault.Reason = "a key stands twice in one object"
-	case errors.As(err, &syntax) && !errors.Is(err, io.ErrUnexpectedEOF):
+	case !errors.Is(err, io.ErrUnexpectedEOF):
 		fault.Reason = "the body is not JSON: " + syntax.Err.Error()
-	}
-	if syntax != nil {
-		fault.Where = string(syntax.JSONPointer)
 	}
 	return fault
 }
