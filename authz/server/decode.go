@@ -102,8 +102,12 @@ type decoder struct {
 	answer    []byte
 }
 
-// maxPooled is the largest buffer that is kept for the next request.
-const maxPooled = 64 << 10
+// What a decoder may have grown to and still be kept for the next request: enough
+// for batches of a hundred or two.
+const (
+	maxPooledBytes = 128 << 10
+	maxPooledItems = 256
+)
 
 // newDecoders makes a pool of decoders.
 func newDecoders() *sync.Pool {
@@ -112,7 +116,7 @@ func newDecoders() *sync.Pool {
 
 // keep makes d ready for the next request; false: it has grown too large.
 func (d *decoder) keep() bool {
-	if d.body.Cap() > maxPooled || cap(d.answer) > maxPooled || cap(d.request.items) > 64 {
+	if d.body.Cap() > maxPooledBytes || cap(d.answer) > maxPooledBytes || cap(d.request.items) > maxPooledItems {
 		return false
 	}
 	// Ids are not kept alive by the pool.

@@ -244,3 +244,10 @@ func evaluation(t require.TestingT, q policiestest.Question, context string) str
 func ask(subject, action, kind, id string) policiestest.Question {
 	return policiestest.Question{SubjectType: "account", Subject: subject, Action: action, ResourceType: kind, ResourceID: id}
 }
+
+// record is what handler answers, without a connection.
+func record(handler http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r)
+	return w
+}
