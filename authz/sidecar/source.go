@@ -1,0 +1,63 @@
+package sidecar
+
+import (
+	"context"
+	"time"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/server"
+	"github.com/usher-authz/usher/policies"
+)
+
+// source is where answers come from; one for each mode.
+type source interface {
+	authz.Decider
+	// tokens are those of the platform; nil: there are none.
+	tokens() server.Tokens
+	// now is the clock of the platform.
+	now() time.Time
+	// run feeds the source until ctx ends, and then gives up what it holds. It is
+	// called once.
+	run(ctx context.Context) error
+	status() status
+}
+
+// status is how a source stands.
+type status struct {
+	ready    bool
+	reason   string // why it is not ready
+	revision policies.Revision
+	age      time.Duration
+	aged     bool // age is known
+}
+
+// staleness refuses to answer from data that is older than a limit
+// (architecture.md, Promises: beyond --max-staleness).
+type staleness struct {
+	source
+	limit time.Duration
+}
+
+func (s staleness) fresh() error {
+	now := s.status()
+	if now.aged && now.age > s.limit {
+		return &authz.UnavailableError{Reason: "the data is older than this sidecar may answer from"}
+	}
+	return nil
+}
+
+// Check implements [authz.Decider].
+func (s staleness) Check(ctx context.Context, least policies.Revision, q authz.Question) (authz.Decision, error) {
+	if err := s.fresh(); err != nil {
+		return authz.Decision{}, err
+	}
+	return s.source.Check(ctx, least, q)
+}
+
+// Decide implements [authz.Decider].
+func (s staleness) Decide(ctx context.Context, least policies.Revision, questions []authz.Question) ([]authz.Decision, error) {
+	if err := s.fresh(); err != nil {
+		return nil, err
+	}
+	return s.source.Decide(ctx, least, questions)
+}
