@@ -65,13 +65,17 @@ func (s *Server) caughtUp(ctx context.Context, revision policies.Revision) bool 
 
 // stream is one connection. All but sent belongs to its handler's goroutine.
 type stream struct {
-	s      *Server
-	q      query
-	out    *writer
-	at     *place // how far this connection is; nil: it needs a snapshot
+	s   *Server
+	q   query
+	out *writer
+	at  place // how far the reader is; zero: nowhere
+	// fresh: at leads nowhere, and the reader needs a snapshot, of the revision least
+	// or a later one.
+	fresh  bool
+	least  policies.Revision
 	batch  []byte
 	beat   time.Time     // of the last heartbeat
-	sent   atomic.Uint64 // at's revision, for metrics; 0 before it has one
+	sent   atomic.Uint64 // at's revision, for metrics
 	ticker *time.Ticker
 }
 
@@ -82,7 +86,10 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q query) {
 		s.refused(w, http.StatusInternalServerError, problem.Internal, "")
 		return
 	}
-	st := &stream{s: s, q: q, out: out, at: q.from}
+	st := &stream{s: s, q: q, out: out, fresh: q.from == nil}
+	if q.from != nil {
+		st.reach(*q.from)
+	}
 	if !s.join(st) {
 		w.Header().Del("Content-Encoding")
 		s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "this replica has as many feed connections as it takes")
@@ -123,28 +130,48 @@ func (st *stream) run(ctx context.Context) error {
 		if err := st.alive(ctx); err != nil {
 			return err
 		}
-		if st.at == nil {
-			if err := st.snapshot(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		entries, verdict, changed := st.s.ring.next(*st.at, st.q.mode, batchBytes)
-		var err error
-		switch verdict {
-		case within:
-			err = st.send(entries)
-		case behind:
-			err = st.replay(ctx)
-		case diverged:
-			err = st.elsewhere(ctx, changed)
-		case present, ahead:
-			err = st.wait(ctx, changed)
-		}
-		if err != nil {
+		if err := st.step(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// step writes what comes next, or waits for it, until the next heartbeat at the
+// latest.
+func (st *stream) step(ctx context.Context) error {
+	if st.fresh {
+		if st.s.o.Source.State().Revision() < st.least {
+			return st.await(ctx)
+		}
+		return st.snapshot(ctx)
+	}
+	entries, verdict, changed := st.s.ring.next(st.at, st.q.mode, batchBytes)
+	switch verdict {
+	case within:
+		return st.send(entries)
+	case behind:
+		return st.replay(ctx)
+	case diverged:
+		if placeOf(st.s.o.Source.State()) != st.at {
+			st.restart(st.at.revision)
+			return nil
+		}
+		// The state is still of the history that the ring has left.
+		return st.wait(ctx, changed)
+	case present, ahead:
+	}
+	return st.wait(ctx, changed)
+}
+
+// await waits for the state to be good for a snapshot.
+func (st *stream) await(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, st.s.o.Heartbeat)
+	defer cancel()
+	_ = st.s.o.Source.WaitFor(waiting, st.least) // the next step looks
+	if time.Since(st.beat) >= st.s.o.Heartbeat {
+		return st.heartbeat()
+	}
+	return nil
 }
 
 func (st *stream) alive(ctx context.Context) error {
@@ -170,32 +197,34 @@ func (st *stream) wait(ctx context.Context, changed <-chan struct{}) error {
 	}
 }
 
-// send writes entries in one batch. A change that is too large for a frame is
-// reached by a snapshot.
+// send writes entries in one batch. What a frame cannot tell is reached by a
+// snapshot: a change that is too large for one, and, for a sidecar on demand, a new
+// epoch, of which nothing that it knows holds.
 func (st *stream) send(entries []*entry) error {
 	for _, e := range entries {
 		data := e.line(st.q.mode)
-		if data == nil {
-			st.reach(nil)
+		turn := st.q.mode == wire.ModeNotices && e.before.revision.Epoch() != e.after.revision.Epoch()
+		if data == nil || turn {
+			st.restart(e.after.revision)
 			break
 		}
 		st.batch = append(st.batch, data...)
-		st.reach(&e.after)
+		st.reach(e.after)
 	}
 	return st.push()
 }
 
 // replay writes a batch from the log.
 func (st *stream) replay(ctx context.Context) error {
-	changes, err := st.s.readLog(ctx, *st.at)
+	changes, err := st.s.readLog(ctx, st.at)
 	if err != nil {
 		st.s.o.Logger.LogAttrs(ctx, slog.LevelInfo, "feed connection gets a snapshot",
 			slog.Uint64("revision", uint64(st.at.revision)), slog.Any("error", err))
-		st.reach(nil)
+		st.restart(st.at.revision)
 		return nil
 	}
 	entries := make([]*entry, 0, len(changes))
-	before := *st.at
+	before := st.at
 	for _, c := range changes {
 		e, err := newEntry(before, c)
 		if err != nil {
@@ -207,22 +236,13 @@ func (st *stream) replay(ctx context.Context) error {
 	return st.send(entries)
 }
 
-// elsewhere serves a place of another history. While the source's own state is
-// still there, there is nothing better to give.
-func (st *stream) elsewhere(ctx context.Context, changed <-chan struct{}) error {
-	if placeOf(st.s.o.Source.State()) == *st.at {
-		return st.wait(ctx, changed)
-	}
-	st.reach(nil)
-	return nil
+func (st *stream) reach(p place) {
+	st.at, st.fresh = p, false
+	st.sent.Store(uint64(p.revision))
 }
 
-func (st *stream) reach(p *place) {
-	st.at = p
-	if p != nil {
-		st.sent.Store(uint64(p.revision))
-	}
-}
+// restart lets a snapshot of least or later come next.
+func (st *stream) restart(least policies.Revision) { st.fresh, st.least = true, least }
 
 // push writes the batch, and a heartbeat if it is time for one.
 func (st *stream) push() error {
@@ -246,8 +266,8 @@ func (st *stream) push() error {
 // state, or what this connection was told already, if that is newer.
 func (st *stream) heartbeat() error {
 	now := placeOf(st.s.o.Source.State())
-	if st.at != nil && st.at.revision > now.revision {
-		now = *st.at
+	if st.at.revision > now.revision {
+		now = st.at
 	}
 	err := st.frame(&wire.Heartbeat{Revision: now.revision, Hash: now.hash, Time: st.s.o.Clock().UTC()})
 	if err != nil {
@@ -299,7 +319,7 @@ func (st *stream) snapshot(ctx context.Context) error {
 		return err
 	}
 	st.s.metrics.snapshots.Inc()
-	st.reach(&then)
+	st.reach(then)
 	return st.push()
 }
 
