@@ -1,0 +1,126 @@
+package admin
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/server"
+)
+
+// The defaults of [Options].
+const (
+	DefaultListen            = "127.0.0.1:8080"
+	DefaultMinRevisionWait   = 2 * time.Second
+	DefaultBundleMinInterval = 5 * time.Second
+	DefaultMaxInFlight       = 512
+	DefaultRequestTimeout    = 30 * time.Second
+)
+
+// Options configures a [Server]. Only DatabaseURL is required. Secrets in it never
+// show in logs or errors.
+type Options struct {
+	// DatabaseURL is PostgreSQL's, migrated by `usher migrate`.
+	DatabaseURL string
+	// Listen is HOST:PORT, where port 0 is any free one; default [DefaultListen].
+	Listen string
+	// TLS is the listener's; nil: none, which is for loopback only.
+	TLS *tls.Config
+	// InsecureListen allows to listen without TLS beyond loopback.
+	InsecureListen bool
+	// PublicURL is where callers find the server; default: its address.
+	PublicURL string
+	// Version names the program in the OpenAPI document.
+	Version string
+
+	// CacheLimit is the most (subject, resource) pairs that the engine keeps; default
+	// authz.DefaultCacheLimit.
+	CacheLimit int
+	// MinRevisionWait is how long a request waits for the revision that it demands.
+	MinRevisionWait time.Duration
+	// BundleMinInterval is how old a bundle may be that answers a poll.
+	BundleMinInterval time.Duration
+	// InvitationTTL is how long an invitation may be accepted; default: the store's.
+	InvitationTTL time.Duration
+	// MaxInFlight bounds the requests under way, feeds and polls apart.
+	MaxInFlight int
+	// RequestTimeout bounds a request, but for imports, feeds and polls.
+	RequestTimeout time.Duration
+
+	Clock  func() time.Time // default time.Now
+	Logger *slog.Logger     // default: discards
+	// Registry takes the metrics and is shown under /metrics; default: one of the
+	// server's own, with those of the Go runtime and the process.
+	Registry *prometheus.Registry
+}
+
+func (o Options) withDefaults() Options {
+	if o.Listen == "" {
+		o.Listen = DefaultListen
+	}
+	if o.CacheLimit == 0 {
+		o.CacheLimit = authz.DefaultCacheLimit
+	}
+	if o.MinRevisionWait == 0 {
+		o.MinRevisionWait = DefaultMinRevisionWait
+	}
+	if o.BundleMinInterval == 0 {
+		o.BundleMinInterval = DefaultBundleMinInterval
+	}
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = DefaultMaxInFlight
+	}
+	if o.RequestTimeout == 0 {
+		o.RequestTimeout = DefaultRequestTimeout
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Validate reports every problem of o at once, without secrets.
+func (o Options) Validate() error {
+	o = o.withDefaults()
+	var errs []error
+	if o.DatabaseURL == "" {
+		errs = append(errs, errors.New("the database's URL is missing: give --database-url"))
+	}
+	if o.CacheLimit < 0 || o.MaxInFlight < 0 {
+		errs = append(errs, errors.New("a limit is negative"))
+	}
+	if o.BundleMinInterval < 0 || o.InvitationTTL < 0 || o.RequestTimeout < 0 {
+		errs = append(errs, errors.New("a duration is negative"))
+	}
+	if err := (server.Listener{PublicURL: o.PublicURL}).Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	host, _, err := net.SplitHostPort(o.Listen)
+	switch {
+	case err != nil:
+		errs = append(errs, fmt.Errorf("the address %q to listen on is not HOST:PORT", o.Listen))
+	case o.TLS == nil && !o.InsecureListen && !isLoopback(host):
+		errs = append(errs, fmt.Errorf("%s is beyond loopback and has no TLS: give a certificate, or --insecure-listen", o.Listen))
+	}
+	return errors.Join(errs...)
+}
+
+// isLoopback tells whether host can be reached from this machine only. No host is
+// all of them.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.IsLoopback()
+}

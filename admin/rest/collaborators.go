@@ -1,0 +1,283 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/usher-authz/usher/admin/store"
+	"github.com/usher-authz/usher/policies"
+)
+
+const tagCollaborators = "Collaborators"
+
+type collaboratorView struct {
+	Member      policies.CollaborationID `json:"member" doc:"The collaboration's id."`
+	Account     *policies.AccountID      `json:"account,omitzero"`
+	Email       string                   `json:"email" format:"email"`
+	DisplayName string                   `json:"display_name"`
+	Status      policies.Status          `json:"status"`
+	Level       policies.Level           `json:"level,omitzero" doc:"The level that counts; absent where none does."`
+	Roles       []string                 `json:"roles" doc:"Names of the roles of that level."`
+	Levels      levelsView               `json:"levels" doc:"What every level has."`
+	ExpiresAt   *time.Time               `json:"expires_at,omitzero" doc:"When the direct grant ends; absent: never."`
+	ETag        string                   `json:"etag" doc:"The member's."`
+}
+
+type collaboratorsQuery struct {
+	AccountPath
+	ResourcePath
+	PageQuery
+}
+
+type collaboratorPath struct {
+	AccountPath
+	ResourcePath
+
+	Member policies.CollaborationID `path:"member" doc:"The collaboration's id."`
+}
+
+func (a *API) collaboratorOperations() {
+	a.permissionOperations()
+	a.treeOperations()
+	register(a, spec{
+		id: "list-collaborators", method: http.MethodGet, path: "/accounts/{account}/resources/{type}/{id}/collaborators", tag: tagCollaborators,
+		summary: "List who has a role on a resource, and by which level",
+		scope:   policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
+	}, a.listCollaborators)
+	register(a, spec{
+		id: "put-collaborator", method: http.MethodPut, path: "/accounts/{account}/resources/{type}/{id}/collaborators/{member}", tag: tagCollaborators,
+		summary: "Set a member's direct roles on a resource",
+		scope:   policies.ScopeCollaboration, who: whoOwner, also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
+	}, a.putCollaborator)
+	register(a, spec{
+		id: "delete-collaborator", method: http.MethodDelete, path: "/accounts/{account}/resources/{type}/{id}/collaborators/{member}", tag: tagCollaborators,
+		summary: "Take a member's direct roles on a resource away",
+		scope:   policies.ScopeCollaboration, who: whoOwner, status: http.StatusNoContent, errors: []int{http.StatusConflict},
+	}, a.deleteCollaborator)
+	register(a, spec{
+		id: "list-load-alert-recipients", method: http.MethodGet, path: "/accounts/{account}/environments/{environment}/load-alert-recipients",
+		tag: tagEnvironments, summary: "List who is told of a load alert on an environment",
+		scope: policies.ScopeCollaboration, who: whoOwner,
+	}, a.listLoadAlertRecipients)
+}
+
+// mayReach tells whether a grant of the member could count on the resource. It
+// spares an evaluation for those of whom none can, and decides nothing: for the
+// others the engine tells.
+func mayReach(m policies.Member, resource policies.Resource) bool {
+	for _, g := range m.Grants {
+		switch {
+		case g.Resource == resource:
+			return true
+		case resource.Type == policies.TypeEnvironment && g.Resource.Type != policies.TypeEnvironment && g.Resource.Type != policies.TypeAccount:
+			return true
+		case resource.Type == policies.TypeGroup && (g.Resource.Type == policies.TypeGroup || g.Resource.Type == policies.TypeGroups):
+			return true
+		}
+	}
+	return false
+}
+
+// listCollaborators lists active members as the check sees them, and those whose
+// collaboration is not active, of whom no grant counts, by their direct grants.
+func (a *API) listCollaborators(ctx context.Context, _ *request, p *collaboratorsQuery, _ *none) (*listed[collaboratorView], error) {
+	page, err := p.page()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.fresh(ctx); err != nil {
+		return nil, err
+	}
+	resource := p.resource()
+	if err := a.ownedBy(resource, p.Account); err != nil {
+		return nil, err
+	}
+	names, err := a.roleNames(ctx, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	out := &listed[collaboratorView]{}
+	out.Body.Items = []collaboratorView{}
+	for {
+		// No more members than there is room for: then their cursor is this list's too.
+		members, err := a.store.ListMembers(ctx, p.Account, store.MemberFilter{Sort: store.SortName},
+			store.Page{Limit: page.Limit - len(out.Body.Items), Cursor: page.Cursor})
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range members.Items {
+			view, ok, err := a.collaborator(ctx, item, resource, names)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				out.Body.Items = append(out.Body.Items, view)
+			}
+		}
+		page.Cursor = members.NextCursor
+		if page.Cursor == "" || len(out.Body.Items) == page.Limit {
+			out.Body.NextCursor = page.Cursor
+			return out, nil
+		}
+	}
+}
+
+// collaborator is what a member has on the resource; false if nothing.
+func (a *API) collaborator(
+	ctx context.Context, item store.Item[policies.Member], resource policies.Resource, names map[policies.RoleID]string,
+) (collaboratorView, bool, error) {
+	m := item.Value
+	view := collaboratorView{
+		Member: m.ID, Account: m.Account, Email: m.Email, DisplayName: m.DisplayName, Status: m.Status,
+		Roles: []string{}, Levels: viewLevels(nil), ETag: item.ETag,
+	}
+	direct := a.directGrant(m, resource)
+	if direct != nil {
+		view.ExpiresAt = utc(direct.ExpiresAt)
+	}
+	if m.Status != policies.StatusActive || m.Account == nil {
+		if direct != nil {
+			for _, role := range direct.Roles {
+				view.Levels.Direct = append(view.Levels.Direct, names[role])
+			}
+		}
+		return view, direct != nil, nil
+	}
+	if !mayReach(m, resource) {
+		return view, false, nil
+	}
+	found, err := a.engine.Explain(ctx, *m.Account, resource)
+	if err != nil {
+		return view, false, err
+	}
+	view.Level, view.Levels = found.Level, viewLevels(found.Levels)
+	view.Roles = append(view.Roles, found.Roles...)
+	return view, found.Level != "", nil
+}
+
+// directGrant is the member's live grant on the resource itself.
+func (a *API) directGrant(m policies.Member, resource policies.Resource) *policies.Grant {
+	for _, g := range m.Grants {
+		if g.Resource == resource && (g.ExpiresAt == nil || a.engine.Now().Before(*g.ExpiresAt)) {
+			return &g
+		}
+	}
+	return nil
+}
+
+func (a *API) roleNames(ctx context.Context, owner policies.AccountID) (map[policies.RoleID]string, error) {
+	names := map[policies.RoleID]string{}
+	return names, everyPage(func(page store.Page) (string, error) {
+		roles, err := a.store.ListRoles(ctx, owner, page)
+		for _, role := range roles.Items {
+			names[role.Value.ID] = role.Value.Name
+		}
+		return roles.NextCursor, err
+	})
+}
+
+// everyPage calls load for one page after the other.
+func everyPage(load func(store.Page) (next string, err error)) error {
+	page := store.Page{Limit: store.MaxPage}
+	for {
+		next, err := load(page)
+		if err != nil || next == "" {
+			return err
+		}
+		page.Cursor = next
+	}
+}
+
+func (a *API) putCollaborator(ctx context.Context, r *request, p *collaboratorPath, b *grantRoles) (*written[collaboratorView], error) {
+	resource := p.resource()
+	result, err := a.store.PutGrant(ctx, r.caller.call(), p.Account, p.Member, b.grant(resource))
+	if err != nil {
+		return nil, err
+	}
+	answer := wrote(a, r, result, collaboratorView{})
+	answer.Body, err = a.collaboratorAfter(ctx, p.Account, itemOf(result), resource)
+	if err != nil {
+		done := NewProblem(problemOutcomeUnknown, "The roles were set, at revision "+answer.Revision+"; what follows from them cannot be told now.")
+		done.set(headerRevision, answer.Revision)
+		return nil, done
+	}
+	return answer, nil
+}
+
+func (a *API) collaboratorAfter(ctx context.Context, owner policies.AccountID, item store.Item[policies.Member], resource policies.Resource) (collaboratorView, error) {
+	names, err := a.roleNames(ctx, owner)
+	if err != nil {
+		return collaboratorView{}, err
+	}
+	if err := a.fresh(ctx); err != nil {
+		return collaboratorView{}, err
+	}
+	view, _, err := a.collaborator(ctx, item, resource, names)
+	return view, err
+}
+
+func (a *API) deleteCollaborator(ctx context.Context, r *request, p *collaboratorPath, _ *none) (*gone, error) {
+	result, err := a.store.DeleteGrant(ctx, r.caller.call(), p.Account, p.Member, p.resource())
+	if err != nil {
+		return nil, err
+	}
+	return deleted(a, result), nil
+}
+
+type recipientView struct {
+	Account     policies.AccountID `json:"account"`
+	Email       string             `json:"email" format:"email"`
+	DisplayName string             `json:"display_name"`
+}
+
+// recipientsView has no pages: whoever sends an alert needs all.
+type recipientsView struct {
+	Items []recipientView `json:"items"`
+}
+
+// listLoadAlertRecipients is the owner, and each active member of whom a role on
+// the winning level has receive_load_alerts (domain.md, Load alerts).
+func (a *API) listLoadAlertRecipients(ctx context.Context, _ *request, p *environmentPath, _ *none) (*shown[recipientsView], error) {
+	if err := a.fresh(ctx); err != nil {
+		return nil, err
+	}
+	resource := policies.Resource{Type: policies.TypeEnvironment, ID: string(p.Environment)}
+	if err := a.ownedBy(resource, p.Account); err != nil {
+		return nil, err
+	}
+	owner, err := a.store.GetAccount(ctx, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	all := []recipientView{{Account: p.Account, Email: owner.Value.Email, DisplayName: owner.Value.DisplayName}}
+	err = everyPage(func(page store.Page) (string, error) {
+		members, err := a.store.ListMembers(ctx, p.Account, store.MemberFilter{Statuses: []policies.Status{policies.StatusActive}}, page)
+		if err != nil {
+			return "", err
+		}
+		for _, item := range members.Items {
+			m := item.Value
+			if m.Account == nil || !mayReach(m, resource) {
+				continue
+			}
+			found, err := a.engine.Effective(ctx, *m.Account, resource)
+			if err != nil {
+				return "", err
+			}
+			if !found.ReceiveLoadAlerts {
+				continue
+			}
+			account, err := a.store.GetAccount(ctx, *m.Account)
+			if err != nil {
+				return "", err
+			}
+			all = append(all, recipientView{Account: *m.Account, Email: account.Value.Email, DisplayName: account.Value.DisplayName})
+		}
+		return members.NextCursor, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return show("", recipientsView{Items: all}), nil
+}

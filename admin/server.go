@@ -1,0 +1,386 @@
+package admin
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/usher-authz/usher/admin/bundles"
+	"github.com/usher-authz/usher/admin/feed"
+	"github.com/usher-authz/usher/admin/rest"
+	"github.com/usher-authz/usher/admin/store"
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/server"
+	"github.com/usher-authz/usher/policies"
+)
+
+const (
+	pathFeed    = "/v1/feed"
+	pathLookup  = "/v1/feed/lookup"
+	pathBundles = "/v1/bundles/"
+)
+
+// Server is an admin server. Its methods may be called from any number of
+// goroutines.
+type Server struct {
+	options  Options
+	stopping atomic.Bool
+	done     chan struct{} // closed when all has ended
+	serving  sync.WaitGroup
+
+	mu      sync.Mutex // of what follows
+	state   phase
+	steps   []step // what Stop undoes, the last first
+	address net.Addr
+	tail    *tail
+	engine  *authz.Engine
+	api     *rest.API
+	err     error
+}
+
+type phase int
+
+const (
+	fresh phase = iota
+	running
+	stopped
+)
+
+// step is one part of stopping.
+type step struct {
+	name string
+	stop func(context.Context) error
+}
+
+// New makes a server, which does nothing until Start. The error is that of
+// [Options.Validate].
+func New(o Options) (*Server, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+		for _, c := range []prometheus.Collector{
+			collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		} {
+			if err := o.Registry.Register(c); err != nil {
+				return nil, fmt.Errorf("register the metrics of the process: %w", err)
+			}
+		}
+	}
+	return &Server{options: o, done: make(chan struct{})}, nil
+}
+
+// Start listens, opens the database, loads the platform, and then serves until
+// Stop. A taken port, a schema that this binary cannot serve ([store.SchemaError]) and
+// a database that does not answer ([store.UnavailableError]) are its errors, after which
+// nothing is left running. The server's life does not depend on ctx. Starting twice is
+// an error.
+func (s *Server) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != fresh {
+		return errors.New("the admin server was started before")
+	}
+	s.state = running
+	if err := s.start(ctx); err != nil {
+		s.state = stopped
+		err = errors.Join(err, s.unwind(context.WithoutCancel(ctx)))
+		close(s.done)
+		return err
+	}
+	return nil
+}
+
+func (s *Server) push(name string, stop func(context.Context) error) {
+	s.steps = append(s.steps, step{name, stop})
+}
+
+func (s *Server) start(ctx context.Context) error {
+	o := s.options
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", o.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", o.Listen, err)
+	}
+	s.push("the listener", func(context.Context) error {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	s.address = listener.Addr()
+	db, err := store.Open(ctx, store.Options{
+		URL: o.DatabaseURL, Logger: o.Logger, Clock: o.Clock, Registerer: o.Registry, InvitationTTL: o.InvitationTTL,
+	})
+	if err != nil {
+		return err
+	}
+	s.push("the store", func(context.Context) error { db.Close(); return nil })
+	s.engine, err = authz.New(authz.Options{
+		Clock: o.Clock, CacheLimit: o.CacheLimit, MinRevisionWait: o.MinRevisionWait, Logger: o.Logger, Registerer: o.Registry,
+	})
+	if err != nil {
+		return fmt.Errorf("make the engine: %w", err)
+	}
+	if s.tail, err = newTail(db, s.engine, o); err != nil {
+		return err
+	}
+	if err := s.tail.rebuild(ctx); err != nil {
+		return err
+	}
+	s.goTail(ctx)
+	on := s.connections(listener)
+	limits, err := newFront(o)
+	if err != nil {
+		return fmt.Errorf("register the metrics of the server: %w", err)
+	}
+	handler, err := s.handler(ctx, db)
+	if err != nil {
+		return err
+	}
+	on.Handler = limits.wrap(handler, http.HandlerFunc(s.api.ServeUnknown))
+	s.serve(on, listener, limits)
+	return nil
+}
+
+// goTail runs the tail until it is stopped.
+func (s *Server) goTail(ctx context.Context) {
+	following, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	work.Go(func() { s.tail.run(following) })
+	s.push("the tail", func(ctx context.Context) error {
+		cancel()
+		return wait(ctx, work.Wait)
+	})
+}
+
+// wait runs await until ctx ends.
+func wait(ctx context.Context, await func()) error {
+	ended := make(chan struct{})
+	go func() {
+		await()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// handler makes everything that is served.
+func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, error) {
+	o := s.options
+	known := newTokens(db, s.engine)
+	auth := server.NewAuthenticator(known, s.engine.Now)
+	api, err := rest.New(rest.Options{
+		Store: db, Engine: s.engine, Authenticator: auth, Logger: o.Logger, Version: o.Version, MinRevisionWait: o.MinRevisionWait,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.api = api
+	checks, err := server.New(server.Options{
+		Decider: s.engine, Tokens: known, Clock: s.engine.Now, Logger: o.Logger, Registerer: o.Registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	from := source{db, s.engine}
+	feeds, err := feed.New(feed.Options{
+		Source: from, Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry, CatchUpWait: o.MinRevisionWait,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := feeds.Start(ctx); err != nil {
+		return nil, err
+	}
+	s.push("feeds", feeds.Stop)
+
+	opa, err := bundles.New(bundles.Options{
+		Source: bundles.EngineSource(s.engine, func(ctx context.Context) (policies.Revision, error) {
+			head, err := db.Head(ctx)
+			return head.Revision, err
+		}),
+		Fail: api.Fail, MinInterval: o.BundleMinInterval, MinRevisionWait: o.MinRevisionWait, Logger: o.Logger, Registerer: o.Registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the bundle endpoint: %w", err)
+	}
+
+	mux := http.NewServeMux()
+	mux.Handle(bundles.Pattern, auth.Require(policies.ScopeBundles, rest.RefuseActAs(opa)))
+	if err := checks.Mount(mux, server.Listener{Auth: server.AuthToken, PublicURL: s.publicURL()}); err != nil {
+		return nil, err
+	}
+	server.Health{Ready: s.readiness, Gatherer: o.Registry}.Mount(mux)
+	mux.Handle(pathFeed, auth.Require(policies.ScopeBundles, http.HandlerFunc(feeds.ServeFeed)))
+	mux.Handle(pathLookup, auth.Require(policies.ScopeBundles, http.HandlerFunc(feeds.ServeLookup)))
+	mux.Handle("/", api)
+	return mux, nil
+}
+
+// publicURL is what the metadata of the check API names; nothing where that would
+// be plain HTTP beyond loopback.
+func (s *Server) publicURL() string {
+	url := s.options.PublicURL
+	if url == "" {
+		url = s.url()
+	}
+	if (server.Listener{PublicURL: url}).Validate() != nil {
+		return ""
+	}
+	return url
+}
+
+// connections makes the HTTP server. Stopping it ends what is left of its
+// connections after the feeds' end.
+func (s *Server) connections(listener net.Listener) *http.Server {
+	living, cancel := context.WithCancel(context.Background())
+	on := &http.Server{
+		BaseContext: func(net.Listener) context.Context { return living },
+		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: policies.MaxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
+	}
+	s.push("the connections of "+listener.Addr().String(), func(ctx context.Context) error {
+		cancel() // long polls
+		err := on.Shutdown(ctx)
+		if err != nil {
+			_ = on.Close()
+		}
+		return errors.Join(err, wait(ctx, s.serving.Wait))
+	})
+	return on
+}
+
+// serve serves until Stop, which begins with this: no new connections, and the
+// requests in flight are finished. Feeds are told to end only then.
+func (s *Server) serve(on *http.Server, listener net.Listener, limits *front) {
+	if s.options.TLS != nil {
+		listener = tls.NewListener(listener, s.options.TLS)
+	}
+	s.serving.Go(func() {
+		if err := on.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.failed(fmt.Errorf("serve on %s: %w", listener.Addr(), err))
+		}
+	})
+	s.push("requests", func(ctx context.Context) error {
+		s.serving.Go(func() { _ = on.Shutdown(ctx) }) // ends with the feeds at the latest
+		return wait(ctx, limits.idle)
+	})
+}
+
+// failed notes why something ended that should run for ever.
+func (s *Server) failed(err error) {
+	if s.stopping.Load() {
+		return
+	}
+	s.options.Logger.Error("the admin server ends", "error", err)
+	go func() {
+		s.mu.Lock()
+		s.err = errors.Join(s.err, err)
+		s.mu.Unlock()
+		_ = s.Stop(context.Background())
+	}()
+}
+
+// Addr is where the server listens, the port chosen if it was 0; nil before Start.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.address
+}
+
+// URL is the server's base URL as this machine reaches it; empty before Start.
+func (s *Server) URL() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.url()
+}
+
+func (s *Server) url() string {
+	switch {
+	case s.address == nil:
+		return ""
+	case s.options.TLS != nil:
+		return "https://" + s.address.String()
+	}
+	return "http://" + s.address.String()
+}
+
+// Done is closed when the server has ended; see Err.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Err is why the server ended by itself; nil if it runs or was stopped.
+func (s *Server) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *Server) readiness() server.Readiness {
+	now := server.Readiness{Mode: "admin", Age: s.tail.age()}
+	state := s.engine.State()
+	if state != nil {
+		now.Revision = state.Revision()
+	}
+	switch {
+	case s.stopping.Load():
+		now.Reason = "it is stopping"
+	case state == nil:
+		now.Reason = errNoState.Error()
+	case now.Age > staleAfter:
+		now.Reason = "the database does not answer"
+	default:
+		now.Ready = true
+	}
+	return now
+}
+
+// Stop ends the server: not ready, no new connections, what is in flight is
+// finished, then feeds, the tail and the store. When ctx ends first, connections are
+// cut, and the error is ctx's. Stopping twice, or before Start, is well.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopping.Store(true)
+	s.mu.Lock()
+	if s.state == stopped {
+		s.mu.Unlock()
+		return wait(ctx, func() { <-s.done })
+	}
+	if s.state == fresh {
+		s.state = stopped
+		s.mu.Unlock()
+		close(s.done)
+		return nil
+	}
+	s.state = stopped
+	s.mu.Unlock()
+	err := s.unwind(ctx)
+	close(s.done)
+	return err
+}
+
+// unwind runs the steps, the last first, each whatever the ones before gave.
+func (s *Server) unwind(ctx context.Context) error {
+	var errs []error
+	for i := len(s.steps) - 1; i >= 0; i-- {
+		if err := s.steps[i].stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", s.steps[i].name, err))
+		}
+	}
+	s.steps = nil
+	return errors.Join(errs...)
+}

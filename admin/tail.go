@@ -1,0 +1,223 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-authz/usher/admin/store"
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/policies"
+)
+
+const (
+	tailBatch   = 256                    // changes read at once
+	tailTimeout = 10 * time.Second       // for one look at the log
+	tailPause   = 200 * time.Millisecond // after listening failed
+	// staleAfter is how long ago the database may last have answered for the server
+	// to be ready; it is asked once a second.
+	staleAfter = 5 * time.Second
+)
+
+// tail keeps the engine at the end of the log.
+type tail struct {
+	store  *store.Store
+	engine *authz.Engine
+	log    *slog.Logger
+	clock  func() time.Time
+
+	wake    chan struct{}
+	reached atomic.Int64 // when the database last answered, Unix nanoseconds
+	failing bool         // of run's goroutine: one log line for each outage
+
+	rebuilds, failures prometheus.Counter
+}
+
+func newTail(s *store.Store, e *authz.Engine, o Options) (*tail, error) {
+	t := &tail{
+		store: s, engine: e, log: o.Logger, clock: o.Clock, wake: make(chan struct{}, 1),
+		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "usher_admin_tail_rebuilds_total",
+			Help: "How often the engine began anew with a snapshot; more than once for each epoch is bad.",
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "usher_admin_tail_failures_total",
+			Help: "How often the log could not be read or applied; growing is bad.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{t.rebuilds, t.failures, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "usher_admin_tail_age_seconds",
+		Help: "How long ago the database last answered the tail; beyond a few seconds is bad.",
+	}, func() float64 { return t.age().Seconds() })} {
+		if err := o.Registry.Register(c); err != nil {
+			return nil, fmt.Errorf("register the metrics of the tail: %w", err)
+		}
+	}
+	return t, nil
+}
+
+// age is how long ago the database last answered.
+func (t *tail) age() time.Duration {
+	return max(0, t.clock().Sub(time.Unix(0, t.reached.Load())))
+}
+
+// run follows the log until ctx ends.
+func (t *tail) run(ctx context.Context) {
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		t.listen(ctx)
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			<-listening
+			return
+		case <-t.wake:
+			t.look(ctx)
+		}
+	}
+}
+
+// listen turns the store's notifications into wakes.
+func (t *tail) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := t.store.Listen(ctx, func() {
+			select {
+			case t.wake <- struct{}{}:
+			default: // a wake waits already
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		t.log.WarnContext(ctx, "listening to the database ended, and begins anew", "error", err)
+		pause := time.NewTimer(tailPause)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+		case <-pause.C:
+		}
+	}
+}
+
+// look applies what is new, and notes an outage once.
+func (t *tail) look(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, tailTimeout)
+	defer cancel()
+	err := t.catchUp(bounded)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		t.failures.Inc()
+		if !t.failing {
+			t.log.WarnContext(ctx, "the log cannot be followed", "error", err)
+		}
+		t.failing = true
+	case t.failing:
+		t.failing = false
+		t.log.InfoContext(ctx, "the log is followed again", "revision", uint64(t.engine.State().Revision()))
+	}
+}
+
+// catchUp brings the engine to the end of the log, or anew from a snapshot where
+// the log does not follow.
+func (t *tail) catchUp(ctx context.Context) error {
+	for {
+		state := t.engine.State()
+		if state == nil {
+			return t.rebuild(ctx)
+		}
+		changes, err := t.store.Changes(ctx, state.Revision(), tailBatch)
+		if err != nil {
+			return fmt.Errorf("read the log after revision %d: %w", state.Revision(), err)
+		}
+		if len(changes) == 0 {
+			return t.compare(ctx, state)
+		}
+		t.reached.Store(t.clock().UnixNano())
+		for _, c := range changes {
+			if err := t.engine.Apply(ctx, c); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				t.log.WarnContext(ctx, "a change does not follow from the engine's state, which begins anew", "revision", uint64(c.Revision), "error", err)
+				return t.rebuild(ctx)
+			}
+		}
+	}
+}
+
+// compare holds the engine's place, after which the log has nothing, against the
+// database's: a restored database has another.
+func (t *tail) compare(ctx context.Context, state *authz.State) error {
+	head, err := t.store.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("read the head of the log: %w", err)
+	}
+	t.reached.Store(t.clock().UnixNano())
+	if head.Revision > state.Revision() || head.Revision == state.Revision() && head.Hash == state.Hash() {
+		return nil // what came meanwhile wakes us again
+	}
+	t.log.WarnContext(ctx, "the database has another history than the engine, which begins anew",
+		"revision", uint64(state.Revision()), "database_revision", uint64(head.Revision))
+	return t.rebuild(ctx)
+}
+
+// rebuild puts a snapshot of the database in force.
+func (t *tail) rebuild(ctx context.Context) error {
+	var built *authz.State
+	err := t.store.Snapshot(ctx, func(header store.Header, objects iter.Seq2[policies.Object, error]) error {
+		b := authz.NewBuilder(authz.Header{Platform: header.Platform, Revision: header.Revision, Hash: header.Hash})
+		if state := t.engine.State(); state != nil {
+			b.Reuse(state.Policy())
+		}
+		for o, err := range objects {
+			if err == nil {
+				err = b.Add(o)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		var err error
+		built, err = b.Build(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read a snapshot of the platform: %w", err)
+	}
+	if err := t.engine.Reset(built); err != nil {
+		return fmt.Errorf("put revision %d in force: %w", built.Revision(), err)
+	}
+	t.rebuilds.Inc()
+	t.reached.Store(t.clock().UnixNano())
+	return nil
+}
+
+// source is the tailing engine and the log, as the feed and bundles read them.
+type source struct {
+	store  *store.Store
+	engine *authz.Engine
+}
+
+// State is the present one.
+func (s source) State() *authz.State { return s.engine.State() }
+
+// WaitFor waits for a revision.
+func (s source) WaitFor(ctx context.Context, revision policies.Revision) error {
+	return s.engine.WaitFor(ctx, revision)
+}
+
+// Changes reads the log.
+func (s source) Changes(ctx context.Context, after policies.Revision, limit int) ([]policies.Change, error) {
+	return s.store.Changes(ctx, after, limit)
+}
+
+var errNoState = errors.New("no state of the platform has been loaded")
