@@ -78,8 +78,8 @@ type List[T any] struct {
 
 // The sizes of pages.
 const (
-	DefaultPage = 50
-	MaxPage     = 1000
+	DefaultPage = policies.DefaultPageLimit
+	MaxPage     = policies.MaxPageLimit
 )
 
 // Header says of which platform and revision a set of objects is.

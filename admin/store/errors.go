@@ -1,6 +1,9 @@
 package store
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 type (
 	// UnavailableError says that the database cannot be reached now. OutcomeUnknown
@@ -18,6 +21,10 @@ type (
 
 	// IdempotencyError says that the key was used for another request.
 	IdempotencyError struct{ Key string }
+
+	// CatalogueError refuses a catalogue that drops a policy or an action in use, or
+	// takes a custom policy's id. Problems has a sentence for each, up to a limit.
+	CatalogueError struct{ Problems []string }
 
 	// CursorError says that a page's cursor is none of this list's.
 	CursorError struct{ Cursor string }
@@ -39,6 +46,9 @@ func (e *SchemaError) Error() string {
 		return fmt.Sprintf("the database has no usher schema, and this usher needs version %d: run `usher migrate`", e.Serves)
 	case e.Version < e.Serves:
 		return fmt.Sprintf("the database's schema is version %d, and this usher needs version %d: run `usher migrate`", e.Version, e.Serves)
+	case e.Needs <= e.Serves:
+		return fmt.Sprintf("the database's schema is version %d, newer than this usher's %d, which can serve it but not migrate it: "+
+			"run the `usher migrate` of a newer usher", e.Version, e.Serves)
 	default:
 		return fmt.Sprintf("the database's schema is version %d, which needs an usher for version %d or later, and this one is for version %d: "+
 			"install a newer usher, and run its `usher migrate` if it says so", e.Version, e.Needs, e.Serves)
@@ -47,6 +57,10 @@ func (e *SchemaError) Error() string {
 
 func (e *IdempotencyError) Error() string {
 	return fmt.Sprintf("the idempotency key %q was used for another request", e.Key)
+}
+
+func (e *CatalogueError) Error() string {
+	return "the catalogue cannot be put in force: " + strings.Join(e.Problems, "; ")
 }
 
 func (e *CursorError) Error() string { return "the cursor is none of this list's" }

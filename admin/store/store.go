@@ -2,16 +2,32 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// DefaultInvitationTTL is how long an invitation may be accepted.
-const DefaultInvitationTTL = 7 * 24 * time.Hour
+const (
+	// DefaultInvitationTTL is how long an invitation may be accepted.
+	DefaultInvitationTTL = 7 * 24 * time.Hour
+
+	// defaultMaxConns is the size of the pool unless the URL has pool_max_conns. Half
+	// of them may be writers that wait for the lock, so that readers find a place.
+	defaultMaxConns = 24
+	connectTimeout  = 5 * time.Second
+	// cancelDelay is how long a cancelled statement may take to end before its
+	// connection is given up.
+	cancelDelay = 2 * time.Second
+)
 
 // Options are what a [Store] needs. Only URL is required.
 type Options struct {
@@ -32,16 +48,103 @@ type Options struct {
 // Store is usher's database. Its methods may be called from many goroutines; it
 // is closed once.
 type Store struct {
-	pool  *pgxpool.Pool
-	log   *slog.Logger
-	clock func() time.Time
-	rand  io.Reader
-	ttl   time.Duration
+	pool    *pgxpool.Pool
+	log     *slog.Logger
+	clock   func() time.Time
+	rand    io.Reader
+	ttl     time.Duration
+	metrics *metrics
+	// writers are the connections that writes may hold.
+	writers chan struct{}
 }
 
-// Open connects to a migrated database. A schema that this binary cannot serve
-// is a [SchemaError], a database that does not answer an [UnavailableError].
-func Open(ctx context.Context, o Options) (*Store, error) { return nil, notYet }
+// Open connects to a migrated database, and begins a new epoch if it was restored
+// or failed over. A schema that this binary cannot serve is a [SchemaError], a
+// database that does not answer an [UnavailableError].
+func Open(ctx context.Context, o Options) (*Store, error) {
+	config, err := poolConfig(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{log: o.Logger, clock: o.Clock, rand: o.Rand, ttl: o.InvitationTTL}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+	if s.rand == nil {
+		s.rand = rand.Reader
+	}
+	if s.ttl == 0 {
+		s.ttl = DefaultInvitationTTL
+	}
+	if s.metrics, err = newMetrics(o.Registerer); err != nil {
+		return nil, err
+	}
+	s.writers = make(chan struct{}, max(1, config.MaxConns/2))
+	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	if err := s.prepare(ctx); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
 
-// Close lets go of all connections. Listen must have ended before.
-func (s *Store) Close() {}
+// prepare checks what the database is before anything is done with it.
+func (s *Store) prepare(ctx context.Context) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	defer conn.Release()
+	if err := checkSchema(ctx, conn.Conn()); err != nil {
+		return err
+	}
+	return s.ensureEpoch(ctx)
+}
+
+func poolConfig(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		// The driver's error quotes the URL, which may hold a password.
+		return nil, fmt.Errorf("the database URL is not valid: %s", redactedParseError(err, url))
+	}
+	if !strings.Contains(url, "pool_max_conns") {
+		config.MaxConns = defaultMaxConns
+	}
+	prepareConnections(config.ConnConfig)
+	return config, nil
+}
+
+// prepareConnections sets what all our connections have in common.
+func prepareConnections(config *pgx.ConnConfig) {
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "usher"
+	}
+	// A caller that goes away while its write waits for the lock leaves the queue.
+	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelDelay}
+	}
+}
+
+// redactedParseError is the driver's reason without the URL that it quotes.
+func redactedParseError(err error, url string) string {
+	text := err.Error()
+	if i := strings.Index(text, "`: "); i >= 0 {
+		text = text[i+len("`: "):]
+	}
+	return strings.ReplaceAll(text, url, "…")
+}
+
+// Close lets go of all connections, and waits for those in use. [Store.Listen] must
+// have been ended before.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping tells whether the database answers now; otherwise an [UnavailableError].
+func (s *Store) Ping(ctx context.Context) error { return translate(s.pool.Ping(ctx)) }

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// AuditFilter chooses entries of the log; zero values choose all.
+type AuditFilter struct {
+	// Owner wants what belongs to an account, the account itself included.
+	Owner policies.AccountID
+	Since time.Time // included
+	Until time.Time // excluded
+	// Actor is the id of a token, or of an account that acted or was acted as.
+	Actor  string
+	Action string
+	Kind   policies.Kind
+	ID     string // of the object
+	// Member wants a collaboration's record and grants.
+	Member     policies.CollaborationID
+	Descending bool
+}
+
+// Entry is one object that one revision touched. Before and After are JSON objects,
+// null when it was or is not there. Data of persons that was erased is missing.
+type Entry struct {
+	Revision policies.Revision
+	Ordinal  int // within the revision, from 0
+	Time     time.Time
+	Actor    Actor
+	Action   string // what was called, such as "grant.put"
+	Kind     policies.Kind
+	Owner    policies.AccountID
+	ID       string
+	Before   jsontext.Value
+	After    jsontext.Value
+}
+
+// Parameters: since, until, actor, action, kind, id, member, the revision and the
+// ordinal to begin after, limit, owner.
+const (
+	selectEntries = `select c.revision, c.ordinal, r.at, r.token, r.token_name, r.account, r.local, r.request_id, coalesce(r.address, '') as address,
+    r.action, c.kind, c.owner, c.id, c.before, c.after, c.personal
+from changes c join revisions r on r.revision = c.revision
+where ($1::timestamptz is null or r.at >= $1) and ($2::timestamptz is null or r.at < $2)
+    and ($3 = '' or r.token = $3 or r.account = $3) and ($4 = '' or r.action = $4)
+    and ($5 = '' or c.kind = $5) and ($6 = '' or c.id = $6)
+    and ($7 = '' or c.kind = 'member' and c.id = $7 or c.kind = 'grant' and split_part(c.id, '/', 1) = $7)`
+
+	sqlEntries       = selectEntries + ` and (c.revision, c.ordinal) > ($8, $9) order by c.revision, c.ordinal limit $10`
+	sqlEntriesDown   = selectEntries + ` and (c.revision, c.ordinal) < ($8, $9) order by c.revision desc, c.ordinal desc limit $10`
+	sqlEntriesOf     = selectEntries + ` and c.owner = $11 and (c.revision, c.ordinal) > ($8, $9) order by c.revision, c.ordinal limit $10`
+	sqlEntriesOfDown = selectEntries + ` and c.owner = $11 and (c.revision, c.ordinal) < ($8, $9) order by c.revision desc, c.ordinal desc limit $10`
+)
+
+type entryRow struct {
+	Revision  policies.Revision
+	Ordinal   int
+	At        time.Time
+	Token     string
+	TokenName string
+	Account   policies.AccountID
+	Local     bool
+	RequestID string
+	Address   string
+	Action    string
+	Kind      policies.Kind
+	Owner     policies.AccountID
+	ID        string
+	Before    *string
+	After     *string
+	Personal  *string
+}
+
+func (r entryRow) entry() (Entry, error) {
+	e := Entry{
+		Revision: r.Revision, Ordinal: r.Ordinal, Time: policies.NormalizeTime(r.At), Action: r.Action, Kind: r.Kind, Owner: r.Owner, ID: r.ID,
+		Actor: Actor{Token: r.Token, TokenName: r.TokenName, Account: r.Account, Address: r.Address, RequestID: r.RequestID, Local: r.Local},
+	}
+	var personal personalPair
+	if r.Personal != nil {
+		if err := json.Unmarshal([]byte(*r.Personal), &personal); err != nil {
+			return e, err
+		}
+	}
+	var err error
+	if e.Before, err = joinAudit(r.Before, personal.Before); err != nil {
+		return e, err
+	}
+	e.After, err = joinAudit(r.After, personal.After)
+	return e, err
+}
+
+func joinAudit(text *string, personal jsontext.Value) (jsontext.Value, error) {
+	if text == nil {
+		return jsontext.Value("null"), nil
+	}
+	joined, err := auditText(true, jsontext.Value(*text), personal)
+	if err != nil {
+		return nil, err
+	}
+	return jsontext.Value(*joined), nil
+}
+
+// Audit lists the log in the order of revisions. Errors: CursorError.
+func (s *Store) Audit(ctx context.Context, filter AuditFilter, page Page) (List[Entry], error) {
+	list, sql := "audit/"+string(filter.Owner), sqlEntries
+	revision, ordinal := "-1", "0"
+	if filter.Owner != "" {
+		sql = sqlEntriesOf
+	}
+	if filter.Descending {
+		list, sql = list+"/down", sqlEntriesDown
+		revision, ordinal = policies.MaxRevision.String(), "2147483647"
+		if filter.Owner != "" {
+			sql = sqlEntriesOfDown
+		}
+	}
+	keys, err := decodeCursor(list, page.Cursor, revision, ordinal)
+	if err != nil {
+		return List[Entry]{}, err
+	}
+	afterRevision, err1 := strconv.ParseInt(keys[0], 10, 64)
+	afterOrdinal, err2 := strconv.ParseInt(keys[1], 10, 32)
+	if err1 != nil || err2 != nil {
+		return List[Entry]{}, &CursorError{Cursor: page.Cursor}
+	}
+	args := []any{
+		timeOrNull(filter.Since), timeOrNull(filter.Until), filter.Actor, filter.Action, filter.Kind, filter.ID, filter.Member,
+		afterRevision, int32(afterOrdinal), page.size() + 1,
+	}
+	if filter.Owner != "" {
+		args = append(args, filter.Owner)
+	}
+	rows, err := getAll[entryRow](ctx, s, sql, args...)
+	if err != nil {
+		return List[Entry]{}, err
+	}
+	return pagedErr(rows, page, entryRow.entry, func(r entryRow) string {
+		return encodeCursor(list, r.Revision.String(), strconv.Itoa(r.Ordinal))
+	})
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

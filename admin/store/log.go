@@ -1,0 +1,288 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// object is something that the log keeps: a row of a table, or the rows of a grant.
+type object interface {
+	key() objectKey
+	// body is what decisions rest on, in the form of policies' bodies; nil if there
+	// is nothing of the kind.
+	body() any
+	// public is what the audit shows beside that, and personal what it shows of
+	// persons (emails, their names), which can be erased; either may be nil.
+	public() any
+	personal() any
+}
+
+// objectKey names an object in the log. Owner is that of the log's rows: an
+// account's own, "" for what belongs to the platform.
+type objectKey struct {
+	kind  policies.Kind
+	owner policies.AccountID
+	id    string
+}
+
+// kindEpoch is the audit item of a revision that begins an epoch. No decision rests
+// on it, so no [policies.Object] has this kind.
+const kindEpoch policies.Kind = "epoch"
+
+// touch is one object as it was and as it is; nil: it is not there.
+type touch struct{ before, after object }
+
+func (t touch) key() objectKey {
+	if t.after != nil {
+		return t.after.key()
+	}
+	return t.before.key()
+}
+
+// made, replaced and gone are the three sorts of touch.
+func made(o object) touch                 { return touch{after: o} }
+func replaced(before, after object) touch { return touch{before: before, after: after} }
+func gone(o object) touch                 { return touch{before: o} }
+
+// draft gathers what one revision touches. An object that is touched again keeps
+// its first before and gets its last after.
+type draft struct {
+	touches []touch
+	index   map[objectKey]int
+}
+
+func (d *draft) add(touches ...touch) {
+	if d.index == nil {
+		d.index = make(map[objectKey]int, len(touches))
+	}
+	for _, t := range touches {
+		key := t.key()
+		if i, ok := d.index[key]; ok {
+			d.touches[i].after = t.after
+			continue
+		}
+		d.index[key] = len(d.touches)
+		d.touches = append(d.touches, t)
+	}
+}
+
+// entry is one row of changes.
+type entry struct {
+	owner                      policies.AccountID
+	kind                       policies.Kind
+	id                         string
+	before, after              *string
+	personal                   *string
+	personalSalt, personalHash []byte
+}
+
+// record is a revision ready for the log, but for its number and its hash.
+type record struct {
+	objects     jsontext.Value // of policies.Change
+	entries     []entry
+	auditHash   policies.Hash
+	address     *string
+	addressSalt []byte
+}
+
+// auditPart is what the audit hash is of, as canonical JSON.
+type auditPart struct {
+	Action    string             `json:"action"`
+	Time      time.Time          `json:"time"`
+	Token     string             `json:"token"`
+	TokenName string             `json:"token_name"`
+	Account   policies.AccountID `json:"account"`
+	Local     bool               `json:"local"`
+	RequestID string             `json:"request_id"`
+	Address   string             `json:"address"` // salted hash, hex; "" for none
+	Items     []auditItem        `json:"items"`
+}
+
+type auditItem struct {
+	Kind     policies.Kind      `json:"kind"`
+	Owner    policies.AccountID `json:"owner"`
+	ID       string             `json:"id"`
+	Before   jsontext.Value     `json:"before"`
+	After    jsontext.Value     `json:"after"`
+	Personal string             `json:"personal"` // salted hash, hex; "" for none
+}
+
+// finish encodes and hashes d. It returns nil if d changes nothing.
+func (d *draft) finish(action string, at time.Time, actor Actor, random io.Reader) (*record, error) {
+	r := &record{}
+	part := auditPart{
+		Action: action, Time: at, Token: actor.Token, TokenName: actor.TokenName, Account: actor.Account,
+		Local: actor.Local, RequestID: actor.RequestID,
+	}
+	objects := make([]policies.Object, 0, len(d.touches))
+	for _, t := range d.touches {
+		object, e, err := encodeTouch(t, random)
+		if err != nil {
+			return nil, err
+		}
+		if object != nil {
+			objects = append(objects, *object)
+		}
+		if e == nil {
+			continue
+		}
+		r.entries = append(r.entries, *e)
+		part.Items = append(part.Items, auditItem{
+			Kind: e.kind, Owner: e.owner, ID: e.id,
+			Before: rawOrNull(e.before), After: rawOrNull(e.after), Personal: hex.EncodeToString(e.personalHash),
+		})
+	}
+	if len(r.entries) == 0 {
+		return nil, nil
+	}
+	var err error
+	if r.objects, err = policies.EncodeObjects(objects); err != nil {
+		return nil, fmt.Errorf("encode the objects of a revision: %w", err)
+	}
+	if actor.Address != "" {
+		var sum []byte
+		if r.addressSalt, sum, err = saltedHash(actor.Address, random); err != nil {
+			return nil, err
+		}
+		r.address, part.Address = &actor.Address, hex.EncodeToString(sum)
+	}
+	text, err := policies.CanonicalJSON(part)
+	if err != nil {
+		return nil, fmt.Errorf("encode the audit part of a revision: %w", err)
+	}
+	r.auditHash = sha256.Sum256(text)
+	return r, nil
+}
+
+// encodeTouch gives the object for the feed, if what decisions rest on changed, and
+// the entry for the log, if anything did.
+func encodeTouch(t touch, random io.Reader) (*policies.Object, *entry, error) {
+	key := t.key()
+	bodyBefore, publicBefore, personalBefore, err := encodeObject(t.before)
+	if err != nil {
+		return nil, nil, err
+	}
+	bodyAfter, publicAfter, personalAfter, err := encodeObject(t.after)
+	if err != nil {
+		return nil, nil, err
+	}
+	sameBody := bytes.Equal(bodyBefore, bodyAfter)
+	if sameBody && bytes.Equal(publicBefore, publicAfter) && bytes.Equal(personalBefore, personalAfter) &&
+		(t.before == nil) == (t.after == nil) {
+		return nil, nil, nil
+	}
+	var object *policies.Object
+	if !sameBody {
+		owner := key.owner
+		if key.kind == policies.KindAccount {
+			owner = "" // policies.Object: an account has no owner
+		}
+		object = &policies.Object{Kind: key.kind, Owner: owner, ID: key.id, Body: bodyAfter}
+		if bodyAfter == nil {
+			object.Body = jsontext.Value("null")
+		}
+	}
+	if key.kind == policies.KindPolicyInForce || key.kind == policies.KindToken {
+		// The audit has the digest of the one (policies_in_force has the rest), and
+		// no hash of the other.
+		bodyBefore, bodyAfter = nil, nil
+	}
+	e := &entry{owner: key.owner, kind: key.kind, id: key.id}
+	if e.before, err = auditText(t.before != nil, bodyBefore, publicBefore); err != nil {
+		return nil, nil, err
+	}
+	if e.after, err = auditText(t.after != nil, bodyAfter, publicAfter); err != nil {
+		return nil, nil, err
+	}
+	if personalBefore != nil || personalAfter != nil {
+		text, err := policies.CanonicalJSON(personalPair{personalBefore, personalAfter})
+		if err != nil {
+			return nil, nil, fmt.Errorf("encode %s %q: %w", key.kind, key.id, err)
+		}
+		personal := string(text)
+		e.personal = &personal
+		if e.personalSalt, e.personalHash, err = saltedHash(personal, random); err != nil {
+			return nil, nil, err
+		}
+	}
+	return object, e, nil
+}
+
+// personalPair is what changes.personal holds.
+type personalPair struct {
+	Before jsontext.Value `json:"before,omitzero"`
+	After  jsontext.Value `json:"after,omitzero"`
+}
+
+func encodeObject(o object) (body, public, personal jsontext.Value, err error) {
+	if o == nil {
+		return nil, nil, nil, nil
+	}
+	encode := func(v any) jsontext.Value {
+		if v == nil || err != nil {
+			return nil
+		}
+		var value jsontext.Value
+		value, err = policies.CanonicalJSON(v)
+		return value
+	}
+	body, public, personal = encode(o.body()), encode(o.public()), encode(o.personal())
+	if err != nil {
+		key := o.key()
+		return nil, nil, nil, fmt.Errorf("encode %s %q of owner %q: %w", key.kind, key.id, key.owner, err)
+	}
+	return body, public, personal, nil
+}
+
+// auditText is what the audit shows of an object that is there: the members of its
+// body and of its public part, in one JSON object.
+func auditText(there bool, body, public jsontext.Value) (*string, error) {
+	switch {
+	case !there:
+		return nil, nil
+	case len(public) <= len("{}"):
+		text := "{}"
+		if body != nil {
+			text = string(body)
+		}
+		return &text, nil
+	case len(body) <= len("{}"):
+		text := string(public)
+		return &text, nil
+	}
+	joined := jsontext.Value(string(body[:len(body)-1]) + "," + string(public[1:]))
+	if err := joined.Canonicalize(); err != nil {
+		return nil, fmt.Errorf("join the parts of an audit entry: %w", err)
+	}
+	text := string(joined)
+	return &text, nil
+}
+
+func rawOrNull(text *string) jsontext.Value {
+	if text == nil {
+		return jsontext.Value("null")
+	}
+	return jsontext.Value(*text)
+}
+
+const saltBytes = 16
+
+// saltedHash hides text behind a hash that cannot be guessed once the salt is erased.
+func saltedHash(text string, random io.Reader) (salt, sum []byte, err error) {
+	salt = make([]byte, saltBytes)
+	if _, err := io.ReadFull(random, salt); err != nil {
+		return nil, nil, fmt.Errorf("read random bytes for a salt: %w", err)
+	}
+	h := sha256.New()
+	h.Write(salt)
+	h.Write([]byte(text))
+	return salt, h.Sum(nil), nil
+}

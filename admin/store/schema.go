@@ -1,0 +1,212 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/usher-authz/usher/migrations"
+	"github.com/usher-authz/usher/policies"
+)
+
+const (
+	sqlSchema   = `select version, needs from usher_schema`
+	sqlEncoding = `select current_setting('server_encoding')`
+	sqlPlatform = `insert into platform (platform, revision, hash, changed_at, system_identifier, timeline) values ($1, 0, $2, now(), $3, $4)
+on conflict do nothing`
+	migrationsTable = "usher_migrations"
+)
+
+// MigrateOptions are what is optional of [Migrate].
+type MigrateOptions struct {
+	// GrantTo is the role that `usher admin` connects as, if it is not the one that
+	// migrates: it is granted what it needs and no more, so that it can only add to
+	// the change log.
+	GrantTo string
+	// Actor is who migrates, for the log.
+	Actor Actor
+}
+
+// MigrateReport says what [Migrate] did.
+type MigrateReport struct {
+	From, To int64 // versions of the schema
+	// PolicyChanged says that the policy in force is a new one.
+	PolicyChanged bool
+	// Revision is the present one after all.
+	Revision policies.Revision
+}
+
+// Migrate brings the schema of the database at url up to date, and then the policy
+// in force, by a write. Several may run at once; they wait for one another. A
+// catalogue that drops or takes what is in use is a [CatalogueError], and then the
+// schema is up to date and the policy is the old one. A schema that is newer than
+// this binary is a [SchemaError]. progress gets a line for each step.
+func Migrate(ctx context.Context, url string, inForce policies.PolicyInForce, progress io.Writer, o MigrateOptions) (MigrateReport, error) {
+	if err := inForce.Verify(); err != nil {
+		return MigrateReport{}, err
+	}
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return MigrateReport{}, fmt.Errorf("the database URL is not valid: %s", redactedParseError(err, url))
+	}
+	prepareConnections(config)
+	db := stdlib.OpenDB(*config)
+	defer func() { _ = db.Close() }()
+	report, err := migrateSchema(ctx, db, progress)
+	if err != nil {
+		return report, err
+	}
+	if err := preparePlatform(ctx, config); err != nil {
+		return report, err
+	}
+	if o.GrantTo != "" {
+		if err := grantTo(ctx, config, o.GrantTo); err != nil {
+			return report, err
+		}
+		_, _ = fmt.Fprintf(progress, "granted to the role %s what `usher admin` needs\n", o.GrantTo)
+	}
+	s, err := Open(ctx, Options{URL: url})
+	if err != nil {
+		return report, err
+	}
+	defer s.Close()
+	actor := o.Actor
+	actor.Local = true
+	result, err := s.putPolicyInForce(ctx, Call{Actor: actor}, inForce)
+	if err != nil {
+		return report, err
+	}
+	report.PolicyChanged, report.Revision = result.changed, result.revision
+	if result.changed {
+		_, _ = fmt.Fprintf(progress, "policy in force: %s, at revision %d\n", inForce.Digest, result.revision)
+	} else {
+		_, _ = fmt.Fprintf(progress, "policy in force: %s, as before\n", inForce.Digest)
+	}
+	return report, nil
+}
+
+// migrateSchema runs goose under an advisory lock of its own.
+func migrateSchema(ctx context.Context, db *sql.DB, progress io.Writer) (MigrateReport, error) {
+	var encoding string
+	if err := db.QueryRowContext(ctx, sqlEncoding).Scan(&encoding); err != nil {
+		return MigrateReport{}, translate(err)
+	}
+	if encoding != "UTF8" {
+		return MigrateReport{}, fmt.Errorf("the database's encoding is %s, and usher needs UTF8: create one by `createdb --encoding UTF8 --template template0`", encoding)
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return MigrateReport{}, fmt.Errorf("prepare the lock of migrations: %w", err)
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, migrations.Files,
+		goose.WithTableName(migrationsTable), goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return MigrateReport{}, fmt.Errorf("read the migrations: %w", err)
+	}
+	from, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return MigrateReport{}, fmt.Errorf("read the version of the schema: %w", translate(err))
+	}
+	report := MigrateReport{From: from, To: from}
+	if from > migrations.Version {
+		return report, newerSchema(ctx, db, from)
+	}
+	results, err := provider.Up(ctx)
+	if err != nil {
+		return report, fmt.Errorf("migrate the schema: %w", translate(err))
+	}
+	for _, r := range results {
+		_, _ = fmt.Fprintf(progress, "migration %d: %s\n", r.Source.Version, r.Duration)
+	}
+	report.To = migrations.Version
+	_, _ = fmt.Fprintf(progress, "schema: version %d\n", report.To)
+	return report, nil
+}
+
+// newerSchema is the refusal to touch a schema from the future, unless its last
+// migration lets this binary serve it: then there is nothing to do, and no error.
+func newerSchema(ctx context.Context, db *sql.DB, version int64) error {
+	var found schemaRow
+	if err := db.QueryRowContext(ctx, sqlSchema).Scan(&found.Version, &found.Needs); err != nil {
+		return translate(err)
+	}
+	return &SchemaError{Version: version, Serves: migrations.Version, Needs: found.Needs}
+}
+
+// preparePlatform gives the platform its identity, once.
+func preparePlatform(ctx context.Context, config *pgx.ConnConfig) error {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return translate(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	id, err := connectionIdentity(ctx, conn)
+	if err != nil {
+		return translate(err)
+	}
+	_, err = conn.Exec(ctx, sqlPlatform, uuid.NewString(), make([]byte, len(policies.Hash{})), id.SystemIdentifier, id.Timeline)
+	return translate(err)
+}
+
+type schemaRow struct{ Version, Needs int64 }
+
+// checkSchema refuses a schema that this binary cannot serve.
+func checkSchema(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, sqlSchema)
+	if err != nil {
+		return schemaError(err)
+	}
+	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[schemaRow])
+	if err != nil {
+		return schemaError(err)
+	}
+	if found.Version < migrations.Version || found.Needs > migrations.Version {
+		return &SchemaError{Version: found.Version, Serves: migrations.Version, Needs: found.Needs}
+	}
+	return nil
+}
+
+func schemaError(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == codeUndefinedTable {
+		return &SchemaError{Serves: migrations.Version}
+	}
+	return translate(err)
+}
+
+// What the role of `usher admin` may do: everything with the state, but nothing
+// with the log except to read it and to add to it.
+var grantStatements = []string{
+	`grant usage on schema public to %s`,
+	`grant select on usher_schema to %s`,
+	`grant select, update on platform to %s`,
+	`grant select, insert, update, delete on policies_in_force, system_policies, accounts, groups, environments, environment_groups,
+     policies, roles, role_policies, collaborations, grants, tokens, idempotency_keys to %s`,
+	`revoke update, delete, truncate on revisions, changes from %s`,
+	`grant select, insert on revisions, changes to %s`,
+}
+
+func grantTo(ctx context.Context, config *pgx.ConnConfig, role string) error {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return translate(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	name := pgx.Identifier{role}.Sanitize()
+	for _, statement := range grantStatements {
+		if _, err := conn.Exec(ctx, strings.ReplaceAll(statement, "%s", name)); err != nil {
+			return fmt.Errorf("grant to the role %q: %w", role, translate(err))
+		}
+	}
+	return nil
+}
