@@ -20,7 +20,7 @@ type Builder struct {
 
 // NewBuilder begins a state.
 func NewBuilder(header Header) *Builder {
-	e := newEdit(&State{header: header, policyChanged: header.Revision})
+	e := newEdit(&State{header: header})
 	e.fresh = true
 	return &Builder{edit: e}
 }

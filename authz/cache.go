@@ -84,7 +84,7 @@ func (c *cache) put(k cacheKey, made *entry) {
 // the table in doc.go, read from the other side.
 func (e *entry) holds(r *root, k cacheKey) bool {
 	s := r.state
-	if e.number < r.since || e.revision > s.header.Revision || s.policyChanged > e.revision || !s.Known(k.subject) {
+	if e.number < r.since || e.revision > s.header.Revision || !s.Known(k.subject) {
 		return false
 	}
 	owner, ok := s.OwnerOf(k.resource())

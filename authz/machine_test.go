@@ -400,6 +400,9 @@ func (m *machine) putRole(doc *policies.Document) {
 		usual = append(usual, p.ID)
 	}
 	r := policies.Role{ID: policies.RoleID(fmt.Sprintf("r-%d", m.dice.Roll(4))), ReceiveLoadAlerts: m.dice.Roll(2) == 0, Policies: []policies.PolicyID{}}
+	if len(doc.Roles) > 0 && m.dice.Roll(3) > 0 { // one that is used, perhaps
+		r.ID = one(m.dice, doc.Roles).ID
+	}
 	r.Name = fmt.Sprintf("%s v%d", r.ID, m.dice.Roll(3))
 	for range m.dice.Roll(4) {
 		r.Policies = append(r.Policies, one(m.dice, usual))
@@ -432,6 +435,9 @@ func (m *machine) dropRole(doc *policies.Document) {
 
 func (m *machine) putPolicy(doc *policies.Document) {
 	p := policies.Policy{ID: policies.PolicyID(fmt.Sprintf("own-%d", m.dice.Roll(3)))}
+	if len(doc.Policies) > 0 && m.dice.Roll(3) > 0 {
+		p.ID = one(m.dice, doc.Policies).ID
+	}
 	for _, kind := range policies.ResourceTypes {
 		if m.dice.Roll(2) == 0 {
 			p.Resources = append(p.Resources, kind)

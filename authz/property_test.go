@@ -77,10 +77,12 @@ func compareAll(rt *rapid.T, t *testing.T, m *machine, e *Engine) {
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 			rt.Fatalf("the model differs on %+v at %v: %s", q, now, diff)
 		}
-		same, err := fresh.Check(ctx, 0, asQuestion(q))
-		require.NoError(t, err)
-		if diff := cmp.Diff(same, got); diff != "" {
-			rt.Fatalf("the engine from scratch differs on %+v at %v: %s", q, now, diff)
+		if i%4 == m.dice.Roll(4) { // the model has looked at all already
+			same, err := fresh.Check(ctx, 0, asQuestion(q))
+			require.NoError(t, err)
+			if diff := cmp.Diff(same, got); diff != "" {
+				rt.Fatalf("the engine from scratch differs on %+v at %v: %s", q, now, diff)
+			}
 		}
 		if i%7 != m.dice.Roll(7) {
 			continue

@@ -21,9 +21,6 @@ type Header struct {
 type State struct {
 	header Header
 	policy *Policy
-	// policyChanged is the revision since which the policy is in force, as far as
-	// it is known.
-	policyChanged policies.Revision
 
 	accounts     table[policies.AccountID, *Account]
 	environments table[policies.EnvironmentID, policies.AccountID] // whose
@@ -130,7 +127,6 @@ func (s *State) Apply(ctx context.Context, change policies.Change) (*State, erro
 			if next.policy, err = compileObject(ctx, o, s.policy); err != nil {
 				return nil, err
 			}
-			next.policyChanged = change.Revision
 		}
 	}
 	if err := newEdit(next).apply(objects); err != nil {

@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,7 +63,8 @@ func object(t testing.TB, kind policies.Kind, owner policies.AccountID, id strin
 
 // memberID is the collaboration's id that objectsOf makes for an email.
 func memberID(owner policies.AccountID, email string) policies.CollaborationID {
-	return policies.CollaborationID("c-" + string(owner) + "-" + email)
+	sum := sha256.Sum256([]byte(string(owner) + "/" + email))
+	return policies.CollaborationID(hex.EncodeToString(sum[:8]))
 }
 
 // objectsOf are the objects of a platform after an import of the documents:
