@@ -72,6 +72,8 @@ func (a *API) handle(e endpoint, auth Auth, answer func(http.ResponseWriter, *ht
 	seconds := a.metrics.seconds[e]
 	return func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
+		a.metrics.inFlight.Inc()
+		defer a.metrics.inFlight.Dec()
 		defer a.recovered(w, r, e)
 		err := a.admit(r, auth)
 		if err == nil {

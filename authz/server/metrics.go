@@ -37,6 +37,7 @@ type metrics struct {
 	refused   *prometheus.CounterVec
 	seconds   map[endpoint]prometheus.Observer
 	items     prometheus.Observer
+	inFlight  prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -61,9 +62,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Help:    "Evaluations in one batch.",
 		Buckets: prometheus.ExponentialBuckets(1, 4, 6),
 	})
+	inFlight := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "usher_server_in_flight",
+		Help: "Requests of the check API that are being answered; many for long is bad: they wait for a revision, or for Redis.",
+	})
 	if r != nil {
 		var errs []error
-		for _, c := range []prometheus.Collector{decisions, refused, seconds, items} {
+		for _, c := range []prometheus.Collector{decisions, refused, seconds, items, inFlight} {
 			errs = append(errs, r.Register(c))
 		}
 		if err := errors.Join(errs...); err != nil {
@@ -76,6 +81,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		refused:   refused,
 		seconds:   map[endpoint]prometheus.Observer{},
 		items:     items,
+		inFlight:  inFlight,
 	}
 	for _, reason := range reasons {
 		outcome := "deny"
