@@ -25,7 +25,9 @@ const (
 
 // breaker spares a layer that fails, and those who would wait for it. It logs when
 // the layer goes and when it is back, not on each request.
-type breaker struct{ circuit *gobreaker.CircuitBreaker[struct{}] }
+type breaker struct {
+	circuit *gobreaker.CircuitBreaker[struct{}]
+}
 
 // errCallerGone wraps an error that is due to the caller's context, and says
 // nothing about the layer.

@@ -59,6 +59,7 @@ func (e *Engine) Decide(ctx context.Context, least policies.Revision, questions 
 		return nil, err
 	}
 	q := newQuest(e, r, questions, b)
+	defer q.patience.stop()
 	for range maxRounds {
 		done, err := q.round(ctx)
 		if err != nil {
@@ -103,7 +104,7 @@ func (q *quest) depart() (led []memoryKey, following bool) {
 	for i := range q.tasks {
 		t := &q.tasks[i]
 		t.followed = nil
-		if !t.plausible || t.question.Explain {
+		if !t.cacheable() {
 			continue
 		}
 		k := memoryKey{generation: q.root.generation.id, name: permissionsOf(t.subject, t.resource)}
@@ -173,7 +174,7 @@ func (q *quest) follow(ctx context.Context) error {
 func (q *quest) compute(ctx context.Context) error {
 	for i := range q.tasks {
 		t := &q.tasks[i]
-		if !t.plausible || t.followed != nil || t.question.Explain {
+		if !t.cacheable() || t.followed != nil {
 			continue
 		}
 		n := permissionsOf(t.subject, t.resource)
@@ -213,7 +214,7 @@ func (q *quest) answer(ctx context.Context) ([]authz.Decision, error) {
 	for i := range q.tasks {
 		t := &q.tasks[i]
 		v := q.view(t)
-		if t.plausible && !t.question.Explain {
+		if t.cacheable() {
 			if f := q.fact(permissionsOf(t.subject, t.resource)); f != nil {
 				decisions[i] = f.permissions.Decide(v, t.question)
 				if v.err != nil {

@@ -226,18 +226,20 @@ func (e *Engine) await(ctx context.Context, least policies.Revision, budget *bud
 	return r, nil
 }
 
-// budget is how long one call may wait for revisions in all. Its timer starts with
-// the first wait.
+// budget is how long one call may wait for revisions in all. It begins with the
+// first wait, and once it is over it stays so.
 type budget struct {
 	limit time.Duration
 	timer *time.Timer
+	ended chan struct{}
 }
 
-func (b *budget) over() <-chan time.Time {
+func (b *budget) over() <-chan struct{} {
 	if b.timer == nil {
-		b.timer = time.NewTimer(max(b.limit, 0))
+		ended := make(chan struct{})
+		b.timer, b.ended = time.AfterFunc(max(b.limit, 0), func() { close(ended) }), ended
 	}
-	return b.timer.C
+	return b.ended
 }
 
 func (b *budget) stop() {

@@ -43,9 +43,9 @@ type task struct {
 	question *authz.Question
 	subject  policies.AccountID
 	resource policies.Resource
-	// plausible is false for ids and types that usher could never have: they are
-	// unknown, and nobody is asked.
-	plausible bool
+	// subjectMay and resourceMay are false for ids and types that usher could never
+	// have: they are unknown, and nobody is asked about them.
+	subjectMay, resourceMay bool
 	// followed is the flight of another call that puts the permissions together.
 	followed *flight
 }
@@ -55,10 +55,13 @@ func newTask(q *authz.Question) task {
 		question: q, subject: policies.AccountID(q.Subject),
 		resource: policies.Resource{Type: policies.ResourceType(q.ResourceType), ID: q.ResourceID},
 	}
-	t.plausible = q.SubjectType == subjectType && policies.ValidID(t.subject) &&
-		t.resource.Type.Valid() && policies.ValidID(t.resource.ID)
+	t.subjectMay = q.SubjectType == subjectType && policies.ValidID(t.subject)
+	t.resourceMay = t.resource.Type.Valid() && policies.ValidID(t.resource.ID)
 	return t
 }
+
+// cacheable tells whether t is answered from permissions.
+func (t *task) cacheable() bool { return t.subjectMay && t.resourceMay && !t.question.Explain }
 
 // subjectType is the one type of subject that there is (domain.md, Words).
 const subjectType = "account"
@@ -221,11 +224,15 @@ func (q *quest) missing() []name {
 }
 
 func (q *quest) missingFor(t *task, add func(name)) {
-	if !t.plausible || t.followed != nil {
+	if !t.subjectMay || t.followed != nil {
+		return
+	}
+	if !t.resourceMay {
+		add(subjectOf(t.subject)) // is it unknown before the resource is?
 		return
 	}
 	wanted := permissionsOf(t.subject, t.resource)
-	if !t.question.Explain {
+	if t.cacheable() {
 		if p := q.fact(wanted); p != nil {
 			if q.needsAccount(t) {
 				q.missingAccount(p.owner, add)
@@ -248,7 +255,7 @@ func (q *quest) missingFor(t *task, add func(name)) {
 		return
 	}
 	id := ownerID(t.resource, owner)
-	if !t.question.Explain && q.old[wanted] != nil {
+	if t.cacheable() && q.old[wanted] != nil {
 		if q.stamp(id) == nil {
 			add(stampOf(id))
 			return

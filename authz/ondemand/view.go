@@ -28,21 +28,13 @@ var _ authz.View = (*partial)(nil)
 // view is what q knows for t.
 func (q *quest) view(t *task) *partial {
 	v := &partial{root: q.root, subject: t.subject, resource: t.resource}
-	if !t.plausible {
+	if !t.subjectMay {
 		return v
 	}
-	subject, owner := q.fact(subjectOf(t.subject)), q.fact(ownerOf(t.resource))
-	permissions := q.fact(permissionsOf(t.subject, t.resource))
-	if permissions != nil {
+	if permissions := q.fact(permissionsOf(t.subject, t.resource)); permissions != nil {
 		v.known, v.owned, v.owner, v.from = true, true, permissions.owner, permissions.from
-	} else if subject == nil || owner == nil {
-		v.err = fmt.Errorf("%s or %s is not at hand", subjectOf(t.subject), ownerOf(t.resource))
-		return v
 	} else {
-		v.known, v.owned, v.from = subject.exists, owner.exists, max(subject.from, owner.from)
-		if v.owned {
-			v.owner = ownerID(t.resource, owner)
-		}
+		q.viewParts(t, v)
 	}
 	if !v.known || !v.owned {
 		return v
@@ -51,6 +43,28 @@ func (q *quest) view(t *task) *partial {
 		v.account, v.from = account.account, max(v.from, account.from)
 	}
 	return v
+}
+
+// viewParts fills in v from the facts about the subject and the resource.
+func (q *quest) viewParts(t *task, v *partial) {
+	subject := q.fact(subjectOf(t.subject))
+	if subject == nil {
+		v.miss("the account", string(t.subject))
+		return
+	}
+	v.known, v.from = subject.exists, subject.from
+	if !t.resourceMay {
+		return
+	}
+	owner := q.fact(ownerOf(t.resource))
+	if owner == nil {
+		v.miss("the resource", t.resource.String())
+		return
+	}
+	v.from = max(v.from, owner.from)
+	if v.owned = owner.exists; v.owned {
+		v.owner = ownerID(t.resource, owner)
+	}
 }
 
 // Revision implements [authz.View].

@@ -1,0 +1,205 @@
+package ondemand
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/policiestest"
+)
+
+// fleet is several on-demand engines over one Redis and one admin, beside what
+// their answers are held against.
+type fleet struct {
+	admin    *testAdmin
+	redis    *redis.Client
+	clock    *testClock
+	resident *authz.Engine
+	history  *history
+	options  []Options
+	engines  []*Engine
+	stops    []func()
+
+	mu   sync.Mutex
+	docs map[policies.Revision]policiestest.Model
+}
+
+func newFleet(t *testing.T, p *authz.Policy, dice policiestest.Dice) *fleet {
+	t.Helper()
+	s := testRedis(t)
+	f := &fleet{history: newHistory(t, dice), clock: newTestClock(), redis: testClient(t, s), docs: map[policies.Revision]policiestest.Model{}}
+	f.admin = newTestAdmin(t, stateOf(t, p, 1000, f.history.docs))
+	var err error
+	f.resident, err = authz.New(authz.Options{Clock: f.clock.now})
+	require.NoError(t, err)
+	require.NoError(t, f.resident.Reset(f.admin.state()))
+	f.record(1000)
+	f.options = []Options{
+		testOptions(t, f.admin, s, f.clock),
+		testOptions(t, f.admin, s, f.clock),
+		testOptions(t, f.admin, s, f.clock),
+		testOptions(t, f.admin, nil, f.clock),
+	}
+	f.options[1].MemoryLimit = 1 // nothing stays in memory
+	f.options[2].IndexLimit = 8  // notices are soon forgotten
+	f.options[2].Replay = -1
+	for i := range f.options {
+		e, stop := startEngine(t, f.options[i])
+		f.engines, f.stops = append(f.engines, e), append(f.stops, stop)
+	}
+	return f
+}
+
+func (f *fleet) record(r policies.Revision) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.docs[r] = policiestest.Model{Catalogue: f.admin.state().Policy().Source().Catalogue, Documents: f.history.docs}
+}
+
+func (f *fleet) model(r policies.Revision) policiestest.Model {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.docs[r]
+}
+
+// change takes a step, and gives the revision that it made.
+func (f *fleet) change(t *testing.T) policies.Revision {
+	t.Helper()
+	objects := f.history.step(t)
+	r := f.admin.change(t, objects...)
+	f.record(r)
+	f.admin.mu.Lock()
+	c := f.admin.changes[len(f.admin.changes)-1]
+	f.admin.mu.Unlock()
+	require.NoError(t, f.resident.Apply(t.Context(), c))
+	return r
+}
+
+// ask asks e all questions, as a batch or one by one at the same time.
+func (f *fleet) ask(t *testing.T, e *Engine, least policies.Revision, questions []policiestest.Question, batch bool) {
+	t.Helper()
+	asked := make([]authz.Question, len(questions))
+	for i, q := range questions {
+		asked[i] = asQuestion(q)
+		asked[i].Explain = i%5 == 4
+	}
+	answers := make([]authz.Decision, len(asked))
+	if batch {
+		var err error
+		answers, err = e.Decide(t.Context(), least, asked)
+		require.NoError(t, err)
+	} else {
+		errs := make([]error, len(asked))
+		var work sync.WaitGroup
+		for i := range asked {
+			work.Go(func() { answers[i], errs[i] = e.Check(t.Context(), least, asked[i]) })
+		}
+		work.Wait()
+		for _, err := range errs {
+			require.NoError(t, err)
+		}
+	}
+	for i, d := range answers {
+		require.GreaterOrEqual(t, d.Revision, least)
+		if batch {
+			require.Equal(t, answers[0].Revision, d.Revision)
+		}
+		requireTruth(t, f.admin, f.clock.now(), asked[i], d)
+		if d.Levels == nil && d.MissingRoles == nil {
+			want := expected(f.model(d.Revision).Check(questions[i], f.clock.now()), d.Revision)
+			require.Empty(t, cmp.Diff(want, d), "%+v", questions[i])
+		}
+		if f.resident.State().Revision() == d.Revision {
+			want, err := f.resident.Check(context.Background(), 0, asked[i])
+			require.NoError(t, err)
+			require.Empty(t, cmp.Diff(want, d), "%+v", questions[i])
+		}
+	}
+}
+
+// disturb does something that must not change an answer.
+func (f *fleet) disturb(t *testing.T, dice policiestest.Dice) {
+	t.Helper()
+	switch dice.Roll(8) {
+	case 0:
+		require.NoError(t, f.redis.FlushAll(t.Context()).Err())
+	case 1:
+		i := dice.Roll(len(f.engines))
+		f.stops[i]()
+		f.options[i].Registerer = nil
+		f.engines[i], f.stops[i] = startEngine(t, f.options[i])
+	case 2:
+		f.clock.advance(time.Duration(1+dice.Roll(30)) * time.Hour)
+	case 3, 4:
+		f.poison(t, dice)
+	}
+}
+
+// poison puts values under other keys, back to what they were, or in disorder.
+func (f *fleet) poison(t *testing.T, dice policiestest.Dice) {
+	t.Helper()
+	keys, err := f.redis.Keys(t.Context(), "*").Result()
+	require.NoError(t, err)
+	for i := range keys {
+		value, err := f.redis.Get(t.Context(), keys[i]).Bytes()
+		if err != nil || len(value) == 0 || dice.Roll(3) == 0 {
+			continue
+		}
+		switch dice.Roll(5) {
+		case 0:
+			require.NoError(t, f.redis.Set(t.Context(), keys[dice.Roll(len(keys))], value, 0).Err())
+		case 1:
+			require.NoError(t, f.redis.Set(t.Context(), keys[i], value[:dice.Roll(len(value))], 0).Err())
+		case 2:
+			value[dice.Roll(len(value))] ^= 1 << dice.Roll(8)
+			require.NoError(t, f.redis.Set(t.Context(), keys[i], value, 0).Err())
+		case 3:
+			require.NoError(t, f.redis.Set(t.Context(), "kept:"+keys[i], value, 0).Err())
+		case 4:
+			if kept, err := f.redis.Get(t.Context(), "kept:"+keys[i]).Bytes(); err == nil {
+				require.NoError(t, f.redis.Set(t.Context(), keys[i], kept, 0).Err())
+			}
+		}
+	}
+}
+
+// TestAnswersAreTheTruthOfTheirRevision holds engines that share a Redis against
+// Rego over the whole state, the reference model and a resident engine, through
+// random changes, restarts, flushes and poisoned entries.
+func TestAnswersAreTheTruthOfTheirRevision(t *testing.T) {
+	t.Parallel()
+	p := testPolicy(t)
+	worlds, steps := 8, 30
+	if testing.Short() {
+		worlds, steps = 2, 10
+	}
+	for seed := range worlds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			dice := policiestest.SeededDice(uint64(seed))
+			f := newFleet(t, p, dice)
+			for range steps {
+				least := f.change(t)
+				if dice.Roll(2) == 0 {
+					least = 0
+				}
+				f.disturb(t, dice)
+				questions := make([]policiestest.Question, 12)
+				for i := range questions {
+					questions[i] = f.history.question()
+				}
+				for _, e := range f.engines {
+					f.ask(t, e, least, questions, dice.Roll(2) == 0)
+				}
+			}
+		})
+	}
+}
