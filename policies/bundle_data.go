@@ -38,7 +38,7 @@ type platformDecoder struct {
 	custom map[PolicyID]AccountID
 }
 
-// dataFault is a fault at the place in data.json where the decoder stands.
+// fault is a fault at the place in data.json where the decoder stands.
 func (p *platformDecoder) fault(reason string) error {
 	return &MalformedError{Where: bundleData + shortPointer(p.dec.StackPointer()), Reason: reason}
 }
@@ -143,10 +143,14 @@ func (p *platformDecoder) account(name string) error {
 		return p.fault(reason)
 	}
 	for id := range data.Environments {
-		p.found[TypeEnvironment][string(id)] = owner
+		if err := p.claim(TypeEnvironment, string(id), owner); err != nil {
+			return err
+		}
 	}
 	for id := range data.Groups {
-		p.found[TypeGroup][string(id)] = owner
+		if err := p.claim(TypeGroup, string(id), owner); err != nil {
+			return err
+		}
 	}
 	for id := range data.Policies {
 		p.custom[id] = owner
@@ -159,6 +163,15 @@ func (p *platformDecoder) account(name string) error {
 		}
 	}
 	p.accounts[owner] = value.Clone()
+	return nil
+}
+
+// claim notes that an account has the resource, which no other may have.
+func (p *platformDecoder) claim(t ResourceType, id string, owner AccountID) error {
+	if other, ok := p.found[t][id]; ok {
+		return p.fault(fmt.Sprintf("has the %s %q, which account %q has too", t, id, other))
+	}
+	p.found[t][id] = owner
 	return nil
 }
 

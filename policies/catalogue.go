@@ -66,7 +66,7 @@ func (c Catalogue) Validate() error {
 		errs.text(at+".description", r.Description)
 		for j, id := range r.Policies {
 			if !ids[id] {
-				errs.add(item(at+".policies", j), fmt.Sprintf("%q is not a policy of the catalogue", id))
+				errs.add(item(at+".policies", j), quote(id)+" is not a policy of the catalogue")
 			}
 		}
 	}

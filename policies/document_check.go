@@ -32,7 +32,7 @@ func checkGroups(d *Document, errs *fieldErrors) {
 	for i, g := range d.Groups {
 		at := item("groups", i)
 		if g.Parent != nil && !known[*g.Parent] {
-			errs.add(at+".parent", fmt.Sprintf("%q is not a group of this document", *g.Parent))
+			errs.add(at+".parent", quote(*g.Parent)+" is not a group of this document")
 		}
 		switch n := depth[g.ID]; {
 		case n == 0:
@@ -57,7 +57,7 @@ func checkEnvironments(d *Document, errs *fieldErrors) {
 		unique(errs, at+".id", known, e.ID)
 		for j, g := range e.Groups {
 			if !groups[g] {
-				errs.add(item(at+".groups", j), fmt.Sprintf("%q is not a group of this document", g))
+				errs.add(item(at+".groups", j), quote(g)+" is not a group of this document")
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func checkPolicies(d *Document, catalogue *CatalogueIndex, errs *fieldErrors) {
 		errs.addAll(at+".", p.Validate())
 		unique(errs, at+".id", known, p.ID)
 		if catalogue != nil && catalogue.IsSystem(p.ID) {
-			errs.add(at+".id", fmt.Sprintf("%q is reserved: it is a system policy's", p.ID))
+			errs.add(at+".id", quote(p.ID)+" is reserved: it is a system policy's")
 		}
 	}
 }
@@ -99,7 +99,7 @@ func checkRoles(d *Document, catalogue *CatalogueIndex, errs *fieldErrors) {
 		}
 		for j, id := range r.Policies {
 			if catalogue != nil && !custom[id] && !catalogue.IsSystem(id) {
-				errs.add(item(at+".policies", j), fmt.Sprintf("%q is neither a system policy nor a policy of this document", id))
+				errs.add(item(at+".policies", j), quote(id)+" is neither a system policy nor a policy of this document")
 			}
 		}
 	}
@@ -177,7 +177,7 @@ func groupSet(d *Document) map[GroupID]bool {
 // unique reports that key stands in seen already, else puts it there.
 func unique[K comparable](errs *fieldErrors, field string, seen map[K]bool, key K) {
 	if seen[key] {
-		errs.add(field, fmt.Sprintf("stands twice: %q", fmt.Sprint(key)))
+		errs.add(field, "stands twice")
 	}
 	seen[key] = true
 }

@@ -8,13 +8,18 @@ import (
 // DecodeOption changes how documents are decoded.
 type DecodeOption func(*decodeOptions)
 
-type decodeOptions struct{ catalogue *CatalogueIndex }
+type decodeOptions struct {
+	catalogue *CatalogueIndex
+	line      int // on which the document begins in something larger
+}
 
 // WithCatalogue checks documents against a catalogue too, as [ValidateDocument]
 // does, so that all errors come at once.
 func WithCatalogue(x CatalogueIndex) DecodeOption {
 	return func(o *decodeOptions) { o.catalogue = &x }
 }
+
+func beginningOn(line int) DecodeOption { return func(o *decodeOptions) { o.line = line } }
 
 // DecodeDocument reads one account document strictly (api.md, Account document):
 // unknown and duplicate names, wrong types, invalid UTF-8 and anything after the
@@ -24,7 +29,7 @@ func WithCatalogue(x CatalogueIndex) DecodeOption {
 // normalized. Null stands for absent. Without [WithCatalogue] the ids of
 // policies are not held against the catalogue; see [ValidateDocument].
 func DecodeDocument(data []byte, opts ...DecodeOption) (Document, error) {
-	var o decodeOptions
+	o := decodeOptions{line: 1}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -32,7 +37,7 @@ func DecodeDocument(data []byte, opts ...DecodeOption) (Document, error) {
 		return Document{}, &TooLargeError{What: "the account document", Limit: MaxDocumentBytes}
 	}
 	var w wireDocument
-	if err := DecodeStrict(data, &w); err != nil {
+	if err := decodeStrictFrom(o.line, data, &w); err != nil {
 		return Document{}, err
 	}
 	var errs fieldErrors

@@ -1,7 +1,5 @@
 package policies
 
-import "fmt"
-
 // grantScope is what the grants of a document may point at and give.
 type grantScope struct {
 	owner     AccountID
@@ -36,15 +34,15 @@ func (s grantScope) check(g *Grant, at string, errs *fieldErrors) {
 	}
 	if g.Resource.Type.Valid() && !s.resources[g.Resource] && !errs.seen[at+".resource"] {
 		if g.Resource.Type.IsCategory() {
-			errs.add(at+".resource.id", fmt.Sprintf("must be the owner's id, %q", s.owner))
+			errs.add(at+".resource.id", "must be the owner's id, "+quote(s.owner))
 		} else {
-			errs.add(at+".resource.id", fmt.Sprintf("%q is not a %s of this document", g.Resource.ID, g.Resource.Type))
+			errs.add(at+".resource.id", quote(g.Resource.ID)+" is not of this document")
 		}
 	}
 	for i, ref := range g.Roles {
 		id, ok := s.roles.Resolve(string(ref))
 		if !ok {
-			errs.add(item(at+".roles", i), fmt.Sprintf("%q is neither the id nor the name of a role of this document", ref))
+			errs.add(item(at+".roles", i), quote(ref)+" is neither the id nor the name of a role of this document")
 			continue
 		}
 		g.Roles[i] = id

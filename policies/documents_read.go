@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"mime"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -54,7 +55,7 @@ func ReadDocuments(r io.Reader, contentType string, opts ...DecodeOption) iter.S
 
 // decodeLine decodes the document that begins at line.
 func decodeLine(line int, data []byte, opts []DecodeOption) DocumentLine {
-	d, err := DecodeDocument(data, opts...)
+	d, err := DecodeDocument(data, append(slices.Clip(opts), beginningOn(line))...)
 	out := DocumentLine{Line: line, Document: d, Err: err, Account: d.Account.ID}
 	if err != nil {
 		out.Account = peekAccount(data)
@@ -110,7 +111,7 @@ func readLines(r io.Reader, opts []DecodeOption, yield func(DocumentLine) bool) 
 		case len(bytes.TrimSpace(data)) == 0:
 			item.Line = 0 // nothing to tell
 		case err == nil || errors.Is(err, io.EOF):
-			item = decodeLine(line, data, opts)
+			item = decodeLine(line, bytes.TrimRight(data, "\r\n"), opts)
 		}
 		if item.Line > 0 && !yield(item) {
 			return
@@ -146,7 +147,11 @@ func readArray(r io.Reader, opts []DecodeOption, yield func(DocumentLine) bool) 
 	lines := &lineReader{r: r, budget: MaxDocumentBytes}
 	dec := jsontext.NewDecoder(lines, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	fail := func(err error) {
-		yield(DocumentLine{Line: lines.line(dec.InputOffset()), Err: readError(err)})
+		offset := dec.InputOffset()
+		if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+			offset = max(offset, syntactic.ByteOffset)
+		}
+		yield(DocumentLine{Line: lines.line(offset), Err: readError(err)})
 	}
 	single := dec.PeekKind() != '['
 	if !single {
@@ -189,8 +194,11 @@ func readError(err error) error {
 	if tooLarge, ok := errors.AsType[*TooLargeError](err); ok {
 		return tooLarge
 	}
-	if translated := Malformed(nil, err); translated != err {
-		return translated
+	if errors.Is(err, io.EOF) {
+		return &MalformedError{Reason: "is not valid JSON: there is nothing"}
+	}
+	if malformed, ok := errors.AsType[*MalformedError](Malformed(nil, err)); ok {
+		return malformed
 	}
 	return fmt.Errorf("read the documents: %w", err)
 }

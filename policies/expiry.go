@@ -1,7 +1,9 @@
 package policies
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -14,9 +16,10 @@ func NormalizeTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microse
 // "expires_at …".
 func ParseExpiry(s string) (time.Time, error) {
 	var t time.Time
-	// UnmarshalText, and not Parse, because Parse takes more than RFC 3339 allows.
-	if err := t.UnmarshalText([]byte(s)); err != nil {
-		return time.Time{}, fmt.Errorf("must be a time in RFC 3339, such as 2030-01-31T12:00:00Z")
+	// UnmarshalText, and not Parse, because Parse takes more than RFC 3339 allows;
+	// but both take a comma before the decimals.
+	if err := t.UnmarshalText([]byte(s)); err != nil || strings.Contains(s, ",") {
+		return time.Time{}, errors.New("must be a time in RFC 3339, such as 2030-01-31T12:00:00Z")
 	}
 	t = NormalizeTime(t)
 	if y := t.Year(); y < MinExpiryYear || y > MaxExpiryYear {

@@ -7,9 +7,11 @@ import (
 
 // fieldErrors gathers invalid fields. A field is reported once, with the first
 // reason: what is missing is not also called invalid.
+// [MaxFieldErrors] of them are kept; more are counted.
 type fieldErrors struct {
 	list []FieldError
 	seen map[string]bool
+	more int
 }
 
 func (e *fieldErrors) add(field, reason string) {
@@ -20,6 +22,10 @@ func (e *fieldErrors) add(field, reason string) {
 		e.seen = make(map[string]bool)
 	}
 	e.seen[field] = true
+	if len(e.list) >= MaxFieldErrors {
+		e.more++
+		return
+	}
 	e.list = append(e.list, FieldError{Field: field, Reason: reason})
 }
 
@@ -27,6 +33,9 @@ func (e *fieldErrors) add(field, reason string) {
 func (e *fieldErrors) err() error {
 	if len(e.list) == 0 {
 		return nil
+	}
+	if e.more > 0 {
+		e.list = append(e.list, FieldError{Reason: fmt.Sprintf("%d more invalid fields are not listed", e.more)})
 	}
 	return &InvalidError{Errors: e.list}
 }

@@ -29,6 +29,8 @@ const (
 	MaxImportBytes = 1 << 30
 	// MaxDocumentBytes is the greatest account document.
 	MaxDocumentBytes = 64 << 20
+	// MaxFieldErrors is the greatest number of invalid fields that one error lists.
+	MaxFieldErrors = 1000
 	// MaxHeaderBytes is the greatest header of a request.
 	MaxHeaderBytes = 64 << 10
 	// MaxBatchSize is the greatest number of evaluations in one request.

@@ -78,9 +78,10 @@ func NameKey(s string) string {
 	if isASCII(s) {
 		return strings.ToLower(s)
 	}
-	// A Caser has state, so each call has its own.
+	// A Caser has state, so each call has its own. x/text folds the two cases of a
+	// Cherokee letter into each other; lower case makes them one.
 	fold := cases.Fold()
-	return norm.NFC.String(fold.String(norm.NFD.String(s)))
+	return norm.NFC.String(strings.ToLower(fold.String(norm.NFD.String(s))))
 }
 
 // EmailKey is what two spellings of one email address have in common; addresses

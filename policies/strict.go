@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -13,9 +14,13 @@ import (
 // names (names are told apart by case, so that the same name in another case is
 // unknown), wrong types, invalid UTF-8 and anything after the value. Every fault
 // is a [*MalformedError] that says where.
-func DecodeStrict(data []byte, v any) error {
+func DecodeStrict(data []byte, v any) error { return decodeStrictFrom(1, data, v) }
+
+// decodeStrictFrom is DecodeStrict of data that begin on the given line of
+// something larger.
+func decodeStrictFrom(line int, data []byte, v any) error {
 	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(true)); err != nil {
-		return Malformed(data, err)
+		return malformedFrom(line, data, err)
 	}
 	return nil
 }
@@ -23,13 +28,15 @@ func DecodeStrict(data []byte, v any) error {
 // Malformed turns an error of the JSON library into a [*MalformedError] in our
 // words: Where is the JSON pointer, and a fault of syntax names line and column
 // in data, which may be nil. Other errors it returns as they are.
-func Malformed(data []byte, err error) error {
+func Malformed(data []byte, err error) error { return malformedFrom(1, data, err) }
+
+func malformedFrom(line int, data []byte, err error) error {
 	var already *MalformedError
 	if errors.As(err, &already) {
 		return already
 	}
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		return &MalformedError{Where: shortPointer(syntactic.JSONPointer), Reason: syntaxReason(data, syntactic)}
+		return &MalformedError{Where: shortPointer(syntactic.JSONPointer), Reason: syntaxReason(line, data, syntactic)}
 	}
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
 		return &MalformedError{Where: shortPointer(semantic.JSONPointer), Reason: semanticReason(semantic)}
@@ -37,7 +44,7 @@ func Malformed(data []byte, err error) error {
 	return err
 }
 
-func syntaxReason(data []byte, err *jsontext.SyntacticError) string {
+func syntaxReason(line int, data []byte, err *jsontext.SyntacticError) string {
 	if errors.Is(err.Err, jsontext.ErrDuplicateName) {
 		return "stands twice"
 	}
@@ -47,7 +54,7 @@ func syntaxReason(data []byte, err *jsontext.SyntacticError) string {
 	}
 	if offset := int(err.ByteOffset); data != nil && offset <= len(data) {
 		before := data[:offset]
-		line := bytes.Count(before, []byte{'\n'}) + 1
+		line += bytes.Count(before, []byte{'\n'})
 		column := offset - bytes.LastIndexByte(before, '\n')
 		reason += fmt.Sprintf(" (line %d, column %d)", line, column)
 	}
@@ -87,6 +94,9 @@ func kindName(k jsontext.Kind) string {
 const maxEcho = 200
 
 func shortPointer(p jsontext.Pointer) string { return shorten(string(p)) }
+
+// quote is s in quotes, not too long.
+func quote[T ~string](s T) string { return strconv.Quote(shorten(string(s))) }
 
 func shorten(s string) string {
 	if len(s) <= maxEcho {
