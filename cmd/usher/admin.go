@@ -2,23 +2,27 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/usher-authz/usher/admin"
+	"github.com/usher-authz/usher/authz/sidecar"
 )
 
 type adminCommand struct {
-	database `embed:""`
-	logging  `embed:""`
+	database  `embed:""`
+	logging   `embed:""`
+	listening `embed:""`
 
-	Listen          string        `default:"127.0.0.1:8080" help:"Where to listen, HOST:PORT; port 0 picks a free one."`
-	InsecureListen  bool          `help:"Listen without TLS on an address that others can reach."`
-	MinRevisionWait time.Duration `default:"2s" help:"How long a request waits for the revision that it demands."`
-	CacheLimit      int           `default:"1000000" help:"How many (subject, resource) pairs are cached."`
+	Listen            string        `default:"127.0.0.1:8080" help:"Where to listen, HOST:PORT; port 0 picks a free one."`
+	CacheLimit        int           `default:"1000000" help:"How many (subject, resource) pairs are cached."`
+	MinRevisionWait   time.Duration `default:"2s" help:"How long a request waits for the revision that it demands."`
+	BundleMinInterval time.Duration `default:"5s" help:"How old a bundle may be that answers a poll."`
+	InvitationTTL     time.Duration `default:"168h" help:"How long an invitation may be accepted."`
 }
 
 // Help is shown by --help below the options.
-func (adminCommand) Help() string {
+func (*adminCommand) Help() string {
 	return "Any number of them may run on one database. Run usher migrate first."
 }
 
@@ -31,9 +35,25 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	server, err := admin.New(admin.Options{
-		DatabaseURL: c.DatabaseURL, Listen: c.Listen, Logger: log,
-	})
+	options := admin.Options{
+		DatabaseURL: c.DatabaseURL, Listen: c.Listen, InsecureListen: c.InsecureListen, PublicURL: c.PublicURL, Version: version(),
+		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, BundleMinInterval: c.BundleMinInterval,
+		InvitationTTL: c.InvitationTTL, Logger: log,
+	}
+	if options.MinRevisionWait == 0 {
+		options.MinRevisionWait = -1 // not at all, where 0 is the default
+	}
+	switch {
+	case c.TLSCert != "" && c.TLSKey != "":
+		if options.TLS, err = sidecar.TLSConfig(c.TLSCert, c.TLSKey, log); err != nil {
+			return err
+		}
+	case c.TLSCert != "" || c.TLSKey != "":
+		return errors.New("--tls-cert and --tls-key come together: give both or neither")
+	case c.InsecureListen:
+		log.WarnContext(ctx, "listening without TLS, as asked: tokens and answers can be read on the way", "address", c.Listen)
+	}
+	server, err := admin.New(options)
 	if err != nil {
 		return err
 	}

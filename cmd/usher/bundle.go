@@ -22,7 +22,7 @@ type bundleBuildCommand struct {
 }
 
 // Help is shown by --help below the options.
-func (bundleBuildCommand) Help() string {
+func (*bundleBuildCommand) Help() string {
 	return "The token needs the scope bundles. Look into the bundle with: opa inspect usher.tar.gz"
 }
 

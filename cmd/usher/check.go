@@ -27,7 +27,7 @@ type checkCommand struct {
 }
 
 // Help is shown by --help below the options.
-func (checkCommand) Help() string {
+func (*checkCommand) Help() string {
 	return "Exit code: 0 allowed, 1 denied, 2 error.\n\n" +
 		"Example: usher check --explain ben environment.control.StartEnv environment:shop-web-prod"
 }

@@ -16,7 +16,7 @@ type devCommand struct {
 }
 
 // Help is shown by --help below the options.
-func (devCommand) Help() string {
+func (*devCommand) Help() string {
 	return "Everything runs in one process tree on loopback: PostgreSQL, Redis, the admin server and a sidecar of each mode. " +
 		"DIR/dev.env has the variables that the other commands read, once all is ready: set -a; . DIR/dev.env; set +a"
 }

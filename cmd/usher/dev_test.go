@@ -268,7 +268,7 @@ func TestDevAsAnOrdinaryUser(t *testing.T) {
 	uid, err := strconv.Atoi(nobody.Uid)
 	require.NoError(t, err)
 	// A home of its own, and the program where that user can run it.
-	home, err := os.MkdirTemp("", "usher-nobody-")
+	home, err := os.MkdirTemp("", "usher-nobody-") //nolint:usetesting // the one of t.TempDir stands in a closed directory
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
 	program, err := exec.LookPath("usher")

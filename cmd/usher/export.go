@@ -21,7 +21,7 @@ type exportCommand struct {
 }
 
 // Help is shown by --help below the options.
-func (exportCommand) Help() string {
+func (*exportCommand) Help() string {
 	return "The token needs the scope resources. `usher import` takes the document back."
 }
 

@@ -21,7 +21,7 @@ type importCommand struct {
 }
 
 // Help is shown by --help below the options.
-func (importCommand) Help() string {
+func (*importCommand) Help() string {
 	return "Each document replaces that account's whole collaboration, all of it or nothing. Exit code 1 if any was refused; " +
 		"the others are in. The token needs the scope resources."
 }

@@ -45,10 +45,10 @@ type sharedDev struct {
 }
 
 // home is the shared platform's working directory: .usher/dev.env is there.
-func (s *sharedDev) home(t testing.TB) string {
+func (s *sharedDev) home(t *testing.T) string {
 	t.Helper()
 	s.once.Do(func() {
-		if s.root, s.err = os.MkdirTemp("", "usher-docs-"); s.err != nil {
+		if s.root, s.err = os.MkdirTemp("", "usher-docs-"); s.err != nil { //nolint:usetesting // it outlives the test
 			return
 		}
 		if s.err = os.Chmod(s.root, 0o755); s.err != nil { // PostgreSQL's user passes through
@@ -148,7 +148,7 @@ func cleanEnv() []string {
 }
 
 // devEnv is what dev.env says, as a shell reads it.
-func devEnv(t testing.TB, dir string) map[string]string {
+func devEnv(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	read := exec.CommandContext(t.Context(), "sh", "-c", `set -a; . "$0"; env`, filepath.Join(dir, "dev.env"))
 	read.Env = cleanEnv()

@@ -26,7 +26,7 @@ type migrateCommand struct {
 }
 
 // Help is shown by --help below the options.
-func (migrateCommand) Help() string {
+func (*migrateCommand) Help() string {
 	return "Connect as the role that the schema belongs to. Running it again changes nothing. " +
 		"Run the new binary's migrate before its admin when you upgrade."
 }

@@ -112,8 +112,6 @@ An error of the admin server is an ` + "`application/problem+json`" + ` document
 ` + "`status`" + ` repeats the HTTP status, ` + "`detail`" + ` tells what happened this time, and ` + "`errors`" + ` lists every field that is wrong, all at once. Nothing in it tells the inner
 cause of a fault: a 500 has a ` + "`trace_id`" + `, which finds it in the server's log. Decide by ` + "`type`" + `, not by texts.
 
-| type | status | title | means |
-| --- | --- | --- | --- |
 `
 
 const errorsTail = `
@@ -128,9 +126,7 @@ func TestReferenceErrors(t *testing.T) {
 	t.Parallel()
 	var page bytes.Buffer
 	page.WriteString(errorsHead)
-	for _, p := range rest.Problems {
-		fmt.Fprintf(&page, "| `%s` | %d | %s | %s |\n", p.Type, p.Status, p.Title, p.Means)
-	}
+	page.WriteString(rest.ProblemTable())
 	page.WriteString(errorsTail)
 	golden(t, filepath.Join("..", "..", "docs", "errors.md"), page.Bytes())
 }

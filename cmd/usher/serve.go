@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"syscall"
 	"time"
 )
 
-// server is a process value: admin.Server, sidecar.Server.
-type server interface {
+// processValue is a server as a value: admin.Server, sidecar.Sidecar.
+type processValue interface {
 	Start(ctx context.Context) error
-	Addr() net.Addr
 	Stop(ctx context.Context) error
+	// Done is closed when it has ended, and Err says why, if by itself.
+	Done() <-chan struct{}
+	Err() error
 }
 
 // stopTimeout bounds how long requests in flight may take when the process is
@@ -22,15 +23,19 @@ type server interface {
 const stopTimeout = 10 * time.Second
 
 // serve runs s until ctx ends.
-func serve(ctx context.Context, s server, name, listen string, log *slog.Logger) error {
+func serve(ctx context.Context, s processValue, name, listen string, log *slog.Logger) error {
 	if err := s.Start(ctx); err != nil {
+		err = errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("%s is taken by another program: stop it, or give --listen another port", listen)
 		}
-		return errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
+		return err
 	}
-	log.InfoContext(ctx, "listening", "server", name, "address", s.Addr().String(), "version", version())
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-s.Done():
+		return s.Err()
+	}
 	log.InfoContext(ctx, "stopping", "server", name)
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -73,7 +74,6 @@ func TestPrecedence(t *testing.T) {
 
 func TestBadSettings(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "usher.yaml")
 	for name, c := range map[string]struct {
 		file string
 		env  map[string]string
@@ -93,12 +93,14 @@ func TestBadSettings(t *testing.T) {
 		"unknown command":  {"", nil, []string{"serve"}, "serve"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "usher.yaml")
 			require.NoError(t, os.WriteFile(path, []byte(c.file), 0o600))
 			code, stdout, stderr := run(t, c.env, append(c.args, "--config", path)...)
 			require.Equal(t, 1, code)
 			require.Empty(t, stdout)
 			require.Contains(t, stderr, c.want)
-			require.Equal(t, 1, bytes.Count([]byte(stderr), []byte("\n")), stderr)
+			require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
 		})
 	}
 	code, _, stderr := run(t, nil, "health", "--config", "/nowhere/usher.yaml")

@@ -3,65 +3,124 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strconv"
 	"time"
 
+	"github.com/usher-authz/usher/authz/ondemand"
+	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/authz/sidecar"
 )
 
 type sidecarCommand struct {
-	logging `embed:""`
+	logging   `embed:""`
+	listening `embed:""`
 
-	Listen          string        `default:"127.0.0.1:8181" help:"Where to listen, HOST:PORT; port 0 picks a free one."`
-	InsecureListen  bool          `help:"Listen without TLS on an address that others can reach."`
-	AdminURL        string        `help:"The admin server that feeds it, e.g. http://127.0.0.1:8080." placeholder:"URL"`
-	Token           string        `help:"A service token with the scope bundles." placeholder:"TOKEN"`
-	Mode            string        `default:"resident" enum:"resident,on-demand" help:"resident holds every account in memory; on-demand takes what it needs from Redis and the admin."`
-	RedisURL        string        `help:"Redis, in the mode on-demand, e.g. redis://:PASSWORD@127.0.0.1:6379/0." placeholder:"URL"`
-	RedisKeyFile    string        `help:"The file with the keys that authenticate what is kept in Redis." placeholder:"FILE"`
-	Bundle          string        `help:"Answer from an OPA bundle alone, a file or a URL, without an admin server; --admin-url, --mode and Redis are not looked at then." placeholder:"FILE|URL"`
-	MinRevisionWait time.Duration `default:"2s" help:"How long a check waits for the revision that it demands."`
+	Listen     string `default:"127.0.0.1:8181" help:"Where to listen, HOST:PORT; port 0 picks a free one; - for a Unix socket alone."`
+	Auth       string `default:"" enum:",token,none" help:"What callers need on TCP: token, the default but with a bundle, or none, on loopback only."`
+	Socket     string `help:"A Unix socket to listen on too; it asks for no token." placeholder:"PATH"`
+	SocketMode string `default:"0600" help:"Who may use the Unix socket, as the permissions of its file."`
+
+	AdminURL     string `help:"The admin server that feeds it, e.g. http://127.0.0.1:8080." placeholder:"URL"`
+	Token        string `help:"A service token with the scope bundles." placeholder:"TOKEN"`
+	Mode         string `default:"resident" enum:"resident,on-demand" help:"resident holds every account in memory; on-demand takes what it needs from Redis and the admin."`
+	RedisURL     string `help:"Redis for the mode on-demand, e.g. redis://:PASSWORD@127.0.0.1:6379/0; without it the mode is slower." placeholder:"URL"`
+	RedisKeyFile string `help:"The file with the keys that authenticate what is kept in Redis." placeholder:"FILE"`
+	MemoryLimit  int64  `default:"0" help:"About how many bytes the mode on-demand may keep in memory; 0: its own default."`
+	Bundle       string `help:"Answer from an OPA bundle alone, without an admin server; --admin-url, --mode and Redis are not looked at then." placeholder:"FILE|URL"`
+
 	CacheLimit      int           `default:"1000000" help:"How many (subject, resource) pairs are cached."`
+	MinRevisionWait time.Duration `default:"2s" help:"How long a check waits for the revision that it demands."`
+	MaxStaleness    time.Duration `default:"0s" help:"The age of the data beyond which checks are answered with 503; 0: never."`
+}
+
+// listening is the options of every TCP listener.
+type listening struct {
+	PublicURL      string `help:"Where callers find this server; its own address, if empty." placeholder:"URL"`
+	TLSCert        string `help:"The TLS certificate, in PEM; read anew when it changes." placeholder:"FILE"`
+	TLSKey         string `help:"Its key, in PEM." placeholder:"FILE"`
+	InsecureListen bool   `help:"Listen without TLS on an address that others can reach."`
 }
 
 // Run serves until ctx ends.
 func (c *sidecarCommand) Run(ctx context.Context, p *Process) error {
-	if err := c.validate(); err != nil {
-		return err
-	}
 	log, err := c.logger(p.Stderr)
 	if err != nil {
 		return err
 	}
-	server, err := sidecar.New(sidecar.Options{
-		Listen: c.Listen, AdminURL: c.AdminURL, Token: c.Token, Mode: sidecar.Mode(c.Mode),
-		RedisURL: c.RedisURL, RedisKeyFile: c.RedisKeyFile, Bundle: c.Bundle, Logger: log,
-	})
+	options, err := c.options(log)
+	if err != nil {
+		return err
+	}
+	if c.InsecureListen && c.TLSCert == "" {
+		log.WarnContext(ctx, "listening without TLS, as asked: tokens and answers can be read on the way", "address", c.Listen)
+	}
+	server, err := sidecar.New(options)
 	if err != nil {
 		return err
 	}
 	return serve(ctx, server, "sidecar", c.Listen, log)
 }
 
-// validate reports every option that is missing. With a bundle none is: dev.env may
-// be loaded.
-func (c *sidecarCommand) validate() error {
-	var errs []error
-	if c.Bundle != "" {
-		return nil
+// options reports every option that is missing or wrong at once. With a bundle
+// those of the admin server and of Redis are left out: dev.env may be loaded.
+func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
+	o := sidecar.Options{
+		Listen: c.Listen, Auth: server.Auth(c.Auth), PublicURL: c.PublicURL, Socket: c.Socket,
+		TLSCert: c.TLSCert, TLSKey: c.TLSKey, InsecureListen: c.InsecureListen, Token: c.Token,
+		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, MaxStaleness: c.MaxStaleness, Logger: log,
 	}
+	if o.MinRevisionWait == 0 {
+		o.MinRevisionWait = -1 // not at all, where 0 is the default
+	}
+	if o.Listen == "-" {
+		o.Listen = ""
+	}
+	var errs []error
+	mode, err := strconv.ParseUint(c.SocketMode, 8, 32)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("--socket-mode must be permissions like 0600, not %q", c.SocketMode))
+	}
+	o.SocketMode = fs.FileMode(mode)
+	if c.Bundle != "" {
+		o.Bundle = c.Bundle
+		return o, errors.Join(errs...)
+	}
+	o.AdminURL, o.Mode = c.AdminURL, sidecar.Mode(c.Mode)
 	if c.AdminURL == "" {
 		errs = append(errs, missing("admin-url", "or --bundle, to answer from an OPA bundle alone"))
 	}
 	if c.Token == "" {
 		errs = append(errs, missing("token", "`usher token create --scope bundles` makes one"))
 	}
-	if c.Mode == string(sidecar.ModeOnDemand) {
-		if c.RedisURL == "" {
-			errs = append(errs, missing("redis-url", "the mode on-demand keeps its cache there"))
-		}
-		if c.RedisKeyFile == "" {
-			errs = append(errs, missing("redis-key-file", "the mode on-demand authenticates with it what it keeps in Redis"))
-		}
+	if o.Mode == sidecar.ModeOnDemand {
+		o.MemoryLimit = c.MemoryLimit
+		errs = append(errs, c.redis(&o))
 	}
-	return errors.Join(errs...)
+	return o, errors.Join(errs...)
+}
+
+// redis fills in where Redis is, and with which keys.
+func (c *sidecarCommand) redis(o *sidecar.Options) error {
+	if c.RedisURL == "" {
+		return nil
+	}
+	var err error
+	if o.Redis, err = ondemand.ParseRedisURL(c.RedisURL); err != nil {
+		return fmt.Errorf("--redis-url: %w", err)
+	}
+	if c.RedisKeyFile == "" {
+		return missing("redis-key-file", "it authenticates what stands in Redis")
+	}
+	data, err := os.ReadFile(c.RedisKeyFile)
+	if err != nil {
+		return fmt.Errorf("cannot read --redis-key-file: %w", err)
+	}
+	if o.RedisKeys, err = ondemand.ParseRedisKeys(data); err != nil {
+		return fmt.Errorf("--redis-key-file %s: %w", c.RedisKeyFile, err)
+	}
+	return nil
 }

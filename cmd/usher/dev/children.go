@@ -18,9 +18,13 @@ type child struct {
 const (
 	// A child that dies more than maxRestarts times within restartWindow is not
 	// worth another start.
-	maxRestarts    = 5
-	restartWindow  = time.Minute
-	restartTimeout = 60 * time.Second
+	maxRestarts   = 10
+	restartWindow = time.Minute
+	// restartTimeout bounds the attempts to start a child again, restartPause is
+	// between two: PostgreSQL refuses to start while a backend of the postmaster
+	// that was killed still ends.
+	restartTimeout = 30 * time.Second
+	restartPause   = 200 * time.Millisecond
 )
 
 // watch starts c again each time it dies. It returns nil when ctx ends, and an
@@ -33,7 +37,7 @@ func (c *child) watch(ctx context.Context, log *slog.Logger, tell func(string)) 
 			return nil
 		case <-c.done():
 		}
-		if ctx.Err() != nil {
+		if over(ctx) {
 			return nil
 		}
 		now := time.Now()
@@ -46,15 +50,35 @@ func (c *child) watch(ctx context.Context, log *slog.Logger, tell func(string)) 
 		}
 		log.WarnContext(ctx, "a child died and is started again", "child", c.name)
 		tell(c.name + " died: starting it again")
-		starting, cancel := context.WithTimeout(ctx, restartTimeout)
-		err := c.start(starting)
-		cancel()
-		if ctx.Err() != nil {
-			return nil
+		err := c.revive(ctx)
+		if over(ctx) {
+			return nil // asked to stop meanwhile
 		}
 		if err != nil {
 			return fmt.Errorf("%s died and cannot be started again: %w", c.name, err)
 		}
 		tell(c.name + " is back")
+	}
+}
+
+// over tells whether ctx has ended: then the deaths of children are our own doing.
+func over(ctx context.Context) bool { return ctx.Err() != nil }
+
+// revive tries to start c until it succeeds or takes too long.
+func (c *child) revive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
+	defer cancel()
+	pause := time.NewTicker(restartPause)
+	defer pause.Stop()
+	for {
+		err := c.start(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-pause.C:
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/usher-authz/usher/admin"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/admin/store/pgserver"
+	"github.com/usher-authz/usher/authz/ondemand"
 	"github.com/usher-authz/usher/authz/ondemand/redisserver"
 	"github.com/usher-authz/usher/authz/sidecar"
 	"github.com/usher-authz/usher/policies"
@@ -58,7 +59,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}()
 	if err := d.start(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // asked to stop while starting
+			return nil // asked to stop while starting
 		}
 		return err
 	}
@@ -77,16 +78,18 @@ type platform struct {
 	postgres *pgserver.Server
 	redisMu  sync.Mutex
 	redis    *redisserver.Server
-	keyFile  string
+
+	keyFile   string
+	redisKeys [][]byte
 
 	admin, sidecar, onDemand server
 }
 
-// server is what admin.Server and sidecar.Server have in common.
+// server is what admin.Server and sidecar.Sidecar have in common.
 type server interface {
-	Start(ctx context.Context) error
-	Addr() net.Addr
-	Stop(ctx context.Context) error
+	URL() string
+	Done() <-chan struct{}
+	Err() error
 }
 
 func (d *platform) tell(line string) {
@@ -107,7 +110,7 @@ func (d *platform) start(ctx context.Context) error {
 	if d.state, err = loadState(d.o.Dir); err != nil {
 		return err
 	}
-	if d.keyFile, err = keyFile(d.o.Dir); err != nil {
+	if d.keyFile, d.redisKeys, err = keyFile(d.o.Dir); err != nil {
 		return err
 	}
 	if d.log, err = d.logger("dev"); err != nil {
@@ -126,7 +129,7 @@ func (d *platform) start(ctx context.Context) error {
 		return err
 	}
 	if d.o.Demo && !d.state.DemoImported {
-		if err := importDemo(ctx, d.url(d.admin), d.state.Token, d.o.Clock()); err != nil {
+		if err := importDemo(ctx, d.admin.URL(), d.state.Token, d.o.Clock()); err != nil {
 			return err
 		}
 		d.state.DemoImported = true
@@ -230,16 +233,16 @@ func (d *platform) startAdmin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := admin.New(admin.Options{DatabaseURL: d.databaseURL(), Listen: d.o.AdminListen, Logger: log, Clock: d.o.Clock})
+	a, err := admin.New(admin.Options{DatabaseURL: d.databaseURL(), Listen: d.o.AdminListen, Version: d.o.Version, Logger: log, Clock: d.o.Clock})
 	if err != nil {
 		return fmt.Errorf("make the admin server: %w", err)
 	}
 	if err := a.Start(ctx); err != nil {
-		return d.startError("admin-listen", d.o.AdminListen, err)
+		return startError("admin-listen", d.o.AdminListen, err)
 	}
 	d.admin = a
 	d.started.push("the admin server", a.Stop)
-	d.tell("admin on " + d.url(a))
+	d.tell("admin on " + a.URL())
 	return nil
 }
 
@@ -284,21 +287,24 @@ func (d *platform) startSidecars(ctx context.Context) error {
 			return err
 		}
 		options := sidecar.Options{
-			Listen: s.listen, AdminURL: d.url(d.admin), Token: d.state.Token, Mode: s.mode, Logger: log, Clock: d.o.Clock,
+			Listen: s.listen, AdminURL: d.admin.URL(), Token: d.state.Token, Mode: s.mode, Logger: log, Clock: d.o.Clock,
 		}
 		if s.mode == sidecar.ModeOnDemand {
-			options.RedisURL, options.RedisKeyFile = redisURL(d.state), d.keyFile
+			if options.Redis, err = ondemand.ParseRedisURL(redisURL(d.state)); err != nil {
+				return fmt.Errorf("read the address of Redis: %w", err)
+			}
+			options.RedisKeys = d.redisKeys
 		}
 		value, err := sidecar.New(options)
 		if err != nil {
 			return fmt.Errorf("make the %s: %w", s.name, err)
 		}
 		if err := value.Start(ctx); err != nil {
-			return d.startError(s.flag, s.listen, err)
+			return startError(s.flag, s.listen, err)
 		}
 		*s.field = value
 		d.started.push("the "+s.name, value.Stop)
-		d.tell(s.name + " on " + d.url(value))
+		d.tell(s.name + " on " + value.URL())
 	}
 	return nil
 }
@@ -324,15 +330,13 @@ func (d *platform) onDemandListen(ctx context.Context) (string, error) {
 }
 
 // startError names the option when the address is the trouble.
-func (d *platform) startError(flag, listen string, err error) error {
+func startError(flag, listen string, err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "listen" {
-		return listenError(flag, listen, err)
+		return listenError(flag, listen, op)
 	}
 	return err
 }
-
-func (d *platform) url(s server) string { return "http://" + s.Addr().String() }
 
 // awaitReady polls /ready of every server.
 func (d *platform) awaitReady(ctx context.Context) error {
@@ -344,13 +348,13 @@ func (d *platform) awaitReady(ctx context.Context) error {
 			ticker := time.NewTicker(readyInterval)
 			defer ticker.Stop()
 			for {
-				_, err := (&rest{base: d.url(s)}).call(ctx, http.MethodGet, "/ready", "")
+				_, err := (&rest{base: s.URL()}).call(ctx, http.MethodGet, "/ready", "")
 				if err == nil {
 					return nil
 				}
 				select {
 				case <-ctx.Done():
-					return fmt.Errorf("%s is not ready after %s (see the logs in %s): %w", d.url(s), readyTimeout, d.o.Dir, err)
+					return fmt.Errorf("%s is not ready after %s (see the logs in %s): %w", s.URL(), readyTimeout, d.o.Dir, err)
 				case <-ticker.C:
 				}
 			}
@@ -368,6 +372,16 @@ func (d *platform) supervise(ctx context.Context) error {
 	}
 	for _, c := range children {
 		group.Go(func() error { return c.watch(ctx, d.log, d.tell) })
+	}
+	for _, s := range []server{d.admin, d.sidecar, d.onDemand} {
+		group.Go(func() error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-s.Done():
+				return fmt.Errorf("the server on %s ended: %w", s.URL(), s.Err())
+			}
+		})
 	}
 	return group.Wait()
 }

@@ -31,7 +31,7 @@ type Options struct {
 	Out io.Writer
 	// Command is how a user calls this program, for what to try next.
 	Command string
-	// Version of this program, which the sidecars report.
+	// Version of this program, for the OpenAPI document.
 	Version string
 	// Clock; time.Now if nil.
 	Clock func() time.Time

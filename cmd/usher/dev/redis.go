@@ -2,14 +2,13 @@ package dev
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/usher-authz/usher/authz/ondemand/redisserver"
 )
@@ -39,22 +38,15 @@ func startRedis(ctx context.Context, dir string, st *state, log *slog.Logger) (*
 }
 
 // endOrphan shuts down the Redis that an earlier run left when it was killed:
-// whoever knows our password is ours. Any failure means that it is not.
+// whoever takes our password is ours. Any failure means that it is not.
 func endOrphan(ctx context.Context, st *state, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, orphanTimeout)
 	defer cancel()
-	client := redis.NewClient(&redis.Options{
-		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(st.RedisPort)), Password: st.RedisPassword, MaxRetries: -1,
-		DialTimeout: orphanTimeout, ReadTimeout: orphanTimeout,
-	})
-	defer func() { _ = client.Close() }()
-	if err := client.Ping(ctx).Err(); err != nil {
+	if err := orderShutdown(ctx, st.RedisPort, st.RedisPassword); err != nil {
+		log.InfoContext(ctx, "who listens on the port of Redis is not ours", "port", st.RedisPort, "error", err)
 		return
 	}
 	log.InfoContext(ctx, "ending a redis server that an earlier run left", "port", st.RedisPort)
-	if err := client.ShutdownNoSave(ctx).Err(); err != nil && !strings.Contains(err.Error(), "EOF") {
-		log.WarnContext(ctx, "the redis server of an earlier run did not take the order to end", "error", err)
-	}
 	ticker := time.NewTicker(orphanInterval)
 	defer ticker.Stop()
 	for portTaken(ctx, st.RedisPort) {
@@ -64,6 +56,35 @@ func endOrphan(ctx context.Context, st *state, log *slog.Logger) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// orderShutdown logs in and sends SHUTDOWN, by hand: go-redis has no client
+// without a pool that goes on dialing for a while.
+func orderShutdown(ctx context.Context, port int, password string) (err error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if _, err := fmt.Fprintf(conn, "*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n", len(password), password); err != nil {
+		return err
+	}
+	const ok = "+OK\r\n"
+	answer := make([]byte, len(ok))
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		return err
+	}
+	if string(answer) != ok {
+		return fmt.Errorf("it answered %q to our password", answer)
+	}
+	_, err = io.WriteString(conn, "*2\r\n$8\r\nSHUTDOWN\r\n$6\r\nNOSAVE\r\n")
+	return err
 }
 
 // redisURL is where sidecars find Redis.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -25,8 +26,7 @@ func (s *stack) push(name string, stop func(context.Context) error) {
 // unwind stops everything, whatever fails on the way.
 func (s *stack) unwind(ctx context.Context) error {
 	var failures []error
-	for i := len(*s) - 1; i >= 0; i-- {
-		p := (*s)[i]
+	for _, p := range slices.Backward(*s) {
 		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 		if err := p.stop(ctx); err != nil {
 			failures = append(failures, fmt.Errorf("stop %s: %w", p.name, err))

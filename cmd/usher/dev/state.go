@@ -11,6 +11,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/usher-authz/usher/authz/ondemand"
 )
 
 // state is what one run leaves for the next, in DIR/state.json (mode 0600: it has
@@ -34,10 +36,7 @@ type state struct {
 	DemoImported bool `json:"demo_imported"`
 }
 
-const (
-	passwordBytes = 24
-	keyBytes      = 32
-)
+const passwordBytes = 24
 
 // loadState reads DIR/state.json, or begins a new one.
 func loadState(dir string) (*state, error) {
@@ -90,14 +89,22 @@ func writeFile(path string, data []byte) error {
 	return nil
 }
 
-// keyFile makes DIR/redis.key once: the key that authenticates what sidecars keep
-// in Redis.
-func keyFile(dir string) (string, error) {
-	path := filepath.Join(dir, "redis.key")
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
+// keyFile is DIR/redis.key, made once, with the keys in it: they authenticate what
+// sidecars keep in Redis.
+func keyFile(dir string) (path string, keys [][]byte, err error) {
+	path = filepath.Join(dir, "redis.key")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		data = []byte(ondemand.NewRedisKey() + "\n")
+		err = writeFile(path, data)
 	}
-	return path, writeFile(path, []byte(randomHex(keyBytes)+"\n"))
+	if err != nil {
+		return "", nil, fmt.Errorf("the key file for Redis: %w", err)
+	}
+	if keys, err = ondemand.ParseRedisKeys(data); err != nil {
+		return "", nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return path, keys, nil
 }
 
 func randomHex(n int) string {

@@ -12,9 +12,9 @@ func (d *platform) envPath() string { return filepath.Join(d.o.Dir, "dev.env") }
 // variables are those of dev.env (api.md, One binary).
 func (d *platform) variables() []variable {
 	return []variable{
-		{"USHER_ADMIN_URL", d.url(d.admin)},
-		{"USHER_SIDECAR_URL", d.url(d.sidecar)},
-		{"USHER_ONDEMAND_SIDECAR_URL", d.url(d.onDemand)},
+		{"USHER_ADMIN_URL", d.admin.URL()},
+		{"USHER_SIDECAR_URL", d.sidecar.URL()},
+		{"USHER_ONDEMAND_SIDECAR_URL", d.onDemand.URL()},
 		{"USHER_TOKEN", d.state.Token},
 		{"USHER_DATABASE_URL", d.databaseURL()},
 		{"USHER_REDIS_URL", redisURL(d.state)},
@@ -27,9 +27,9 @@ func (d *platform) welcome() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("")
-	line("  admin, REST and its documentation   %s/docs", d.url(d.admin))
-	line("  sidecar, resident                   %s", d.url(d.sidecar))
-	line("  sidecar, on demand over Redis       %s", d.url(d.onDemand))
+	line("  admin, REST and its documentation   %s/docs", d.admin.URL())
+	line("  sidecar, resident                   %s", d.sidecar.URL())
+	line("  sidecar, on demand over Redis       %s", d.onDemand.URL())
 	line("  state and logs                      %s", short(d.o.Dir))
 	line("")
 	line("Try in another terminal:")

@@ -1,0 +1,194 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The demo shows everything that there is to see: a tree, environments in several
+// groups and in none, every status, every level, grants that end and that ended.
+func TestDemoCompany(t *testing.T) {
+	t.Parallel()
+	catalogue, err := policies.EmbeddedCatalogue()
+	require.NoError(t, err)
+	now := time.Now()
+	doc, err := policies.DecodeDocument([]byte(demoDocument(now)), policies.WithCatalogue(catalogue.Index()))
+	require.NoError(t, err)
+	require.Equal(t, policies.AccountID(DemoAccount), doc.Account.ID)
+
+	depth := map[policies.GroupID]int{}
+	for _, g := range doc.Groups {
+		if g.Parent != nil {
+			depth[g.ID] = depth[*g.Parent] + 1
+		}
+	}
+	require.Equal(t, 2, depth["shop-prod-eu"])
+	inGroups := map[int]int{}
+	for _, e := range doc.Environments {
+		inGroups[len(e.Groups)]++
+	}
+	require.Positive(t, inGroups[0])
+	require.Positive(t, inGroups[1])
+	require.Positive(t, inGroups[2])
+
+	statuses := map[policies.Status]bool{policies.StatusRemoved: true} // made by a call, see importDemo
+	types := map[policies.ResourceType]bool{}
+	ends, ended := 0, 0
+	for _, m := range doc.Members {
+		statuses[m.Status] = true
+		for _, g := range m.Grants {
+			types[g.Resource.Type] = true
+			switch {
+			case g.ExpiresAt == nil:
+			case g.ExpiresAt.After(now):
+				ends++
+			default:
+				ended++
+			}
+		}
+	}
+	for _, s := range policies.Statuses {
+		require.True(t, statuses[s], s)
+	}
+	for _, r := range policies.ResourceTypes {
+		require.True(t, types[r], r)
+	}
+	require.Positive(t, ends)
+	require.Positive(t, ended)
+	require.Contains(t, demo, demoRemoved)
+
+	examples := map[string]bool{}
+	for _, role := range catalogue.Roles {
+		examples[role.Name] = true
+	}
+	own := 0
+	for _, role := range doc.Roles {
+		if !examples[role.Name] {
+			own++
+			continue
+		}
+		delete(examples, role.Name)
+	}
+	require.Empty(t, examples, "the catalogue's examples are there")
+	require.Positive(t, own)
+}
+
+func TestEnvFileReadByShells(t *testing.T) {
+	t.Parallel()
+	values := []variable{
+		{"USHER_A", "http://127.0.0.1:8080"}, {"USHER_B", "postgres://u:p@h:1/d?sslmode=disable&x=1"},
+		{"USHER_C", "it's $HOME `id` \\ \"quoted\" #no *"}, {"USHER_D", ""}, {"USHER_E", "~/x ÄÖ\n2"},
+	}
+	path := filepath.Join(t.TempDir(), "dev.env")
+	require.NoError(t, os.WriteFile(path, envFile(values), 0o600))
+	for _, shell := range []string{"sh", "bash"} {
+		for _, read := range []string{`set -a; . "$0"; set +a`, `. "$0"`} {
+			show := `; printf '%s|' "$USHER_A" "$USHER_B" "$USHER_C" "$USHER_D" "$USHER_E"`
+			out, err := exec.CommandContext(t.Context(), shell, "-euc", read+show, path).CombinedOutput()
+			require.NoError(t, err, string(out))
+			want := ""
+			for _, v := range values {
+				want += v.value + "|"
+			}
+			require.Empty(t, cmp.Diff(want, string(out)), "%s: %s", shell, read)
+		}
+	}
+	require.Contains(t, string(envFile(values)), "USHER_A=http://127.0.0.1:8080\n", "what needs no quotes has none")
+}
+
+func TestStateSurvives(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, err := loadState(dir)
+	require.NoError(t, err)
+	first.Token, first.DemoImported = "ush_x", true
+	require.NoError(t, first.save())
+	again, err := loadState(dir)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	require.Len(t, again.OwnerPassword, 2*passwordBytes)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "state.json"), []byte("{"), 0o600))
+	_, err = loadState(dir)
+	require.ErrorContains(t, err, "remove "+dir+" to start anew")
+
+	path, keys, err := keyFile(dir)
+	require.NoError(t, err)
+	_, same, err := keyFile(dir)
+	require.NoError(t, err)
+	require.Equal(t, keys, same)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+}
+
+func TestLockIsForOne(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, err := takeLock(dir)
+	require.NoError(t, err)
+	_, err = takeLock(dir)
+	var running *RunningError
+	require.ErrorAs(t, err, &running)
+	require.NoError(t, first.release())
+	second, err := takeLock(dir)
+	require.NoError(t, err)
+	require.NoError(t, second.release())
+}
+
+func TestStackUnwindsAllInReverse(t *testing.T) {
+	t.Parallel()
+	var s stack
+	var order []string
+	bad := errors.New("stuck")
+	for _, name := range []string{"a", "b", "c"} {
+		s.push(name, func(context.Context) error {
+			order = append(order, name)
+			if name == "b" {
+				return bad
+			}
+			return nil
+		})
+	}
+	err := s.unwind(t.Context())
+	require.ErrorIs(t, err, bad)
+	require.ErrorContains(t, err, "stop b")
+	require.Equal(t, []string{"c", "b", "a"}, order)
+	require.NoError(t, s.unwind(t.Context()))
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		o    Options
+		want string
+	}{
+		"no port":      {Options{AdminListen: "127.0.0.1"}, "--admin-listen must be HOST:PORT"},
+		"port's range": {Options{SidecarListen: "127.0.0.1:65536"}, "0 to 65535"},
+		"everywhere":   {Options{SidecarListen: ":8181"}, "--sidecar-listen must be on loopback"},
+		"both wrong":   {Options{AdminListen: "x", SidecarListen: "y"}, "--sidecar-listen must be HOST:PORT"},
+		"the same":     {Options{AdminListen: "127.0.0.1:1", SidecarListen: "127.0.0.1:1"}, "must differ"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.ErrorContains(t, c.o.validate(), c.want)
+		})
+	}
+	o := Options{AdminListen: "localhost:0", SidecarListen: "[::1]:0"}
+	require.NoError(t, o.validate())
+	require.True(t, strings.HasSuffix(o.Dir, "/"+DefaultDir))
+}
