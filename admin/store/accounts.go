@@ -127,7 +127,7 @@ func (s *Store) FindAccountByEmail(ctx context.Context, email string) (Item[poli
 func (s *Store) DeleteAccount(ctx context.Context, call Call, id policies.AccountID) (Result[struct{}], error) {
 	return writeResult(ctx, s, call, "account.delete", func(tx *tx, _ *Result[struct{}]) error {
 		present := read[accountRow](tx, sqlAccount, id)
-		owned := tx.readOwned(id)
+		owned := queueOwned(tx.queue, id)
 		memberships := read[memberRow](tx, sqlMembersByAccount, id)
 		if err := tx.flush(); err != nil {
 			return err
@@ -171,13 +171,13 @@ type owned struct {
 	members      *query[memberRow]
 }
 
-func (tx *tx) readOwned(owner policies.AccountID) owned {
+func queueOwned(queue *pgx.Batch, owner policies.AccountID) owned {
 	return owned{
-		groups:       read[groupRow](tx, sqlAllGroups, owner),
-		environments: read[environmentRow](tx, sqlAllEnvironments, owner),
-		policies:     read[policyRow](tx, sqlAllPolicies, owner),
-		roles:        read[roleRow](tx, sqlAllRoles, owner),
-		members:      read[memberRow](tx, sqlAllMembers, owner),
+		groups:       readRows(queue, pgx.RowToStructByName[groupRow], sqlAllGroups, owner),
+		environments: readRows(queue, pgx.RowToStructByName[environmentRow], sqlAllEnvironments, owner),
+		policies:     readRows(queue, pgx.RowToStructByName[policyRow], sqlAllPolicies, owner),
+		roles:        readRows(queue, pgx.RowToStructByName[roleRow], sqlAllRoles, owner),
+		members:      readRows(queue, pgx.RowToStructByName[memberRow], sqlAllMembers, owner),
 	}
 }
 

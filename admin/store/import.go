@@ -4,36 +4,247 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strings"
 
 	"github.com/usher-authz/usher/policies"
 )
 
-var notYet = errors.New("not built yet")
+const (
+	// A batch is applied in one transaction, which is closed when it has this many
+	// documents or rows: enough that the COMMIT is shared, few enough that other
+	// writers wait for a fraction of a second. A document is never divided.
+	maxBatchDocuments = 100
+	maxBatchRows      = 8000
+	// readAhead is how many documents are decoded while the ones before are applied.
+	readAhead = 64
+)
 
 // ImportError is why a document did not go in.
 type ImportError struct {
-	Line    int
-	Account policies.AccountID // "" if it could not be read
+	Line    int                // where the document begins
+	Account policies.AccountID // whose it is; "" if that could not be read
 	Errors  []policies.FieldError
 }
 
-// ImportReport is the outcome of an import. Revision is the last document's, the
-// present one if none changed anything.
+// ImportReport is the outcome of an import.
 type ImportReport struct {
-	Imported int // documents
-	Grants   int // in them; one role on one resource for one member each
+	Imported int // documents that are in now, unchanged ones included
+	Grants   int // in them: one role on one resource for one member each
 	Errors   []ImportError
+	// Revision is that of the last document that changed anything, the present one
+	// if none did.
 	Revision policies.Revision
 }
 
-// Import puts documents in, each wholly or not at all. progress, if not nil, is
-// called with the number of documents done. A bad document does not hinder others;
-// the error is of the whole, such as an [UnavailableError]: documents before may be in.
-func (s *Store) Import(ctx context.Context, call Call, documents iter.Seq[policies.DocumentLine], progress func(done int)) (ImportReport, error) {
-	return ImportReport{}, notYet
+// Import puts account documents in: each replaces that account's whole
+// collaboration, wholly or, with all its errors reported, not at all. What a
+// document leaves as it is keeps its identity, and a document that changes nothing
+// makes no revision.
+//
+// Each document that changes something is a revision of its own: so a change is
+// never larger than one account, a reader of the log sees which account changed, and
+// no half of an import is ever seen as a whole one. Documents share transactions,
+// for the sake of the COMMIT: decoding, validation, the comparison with what is there
+// and the encoding of the log are done before the lock is taken; under it, it is only
+// checked that nothing that the comparison rested on has changed, and the rows are
+// copied in, table by table.
+//
+// progress, if not nil, is called by one goroutine with the number of documents
+// that are done. An error is of the import as a whole, such as an [UnavailableError]
+// or what the documents' reader failed with: documents before it are in, as the
+// report says. The call's If-Match and idempotency key do not count.
+func (s *Store) Import(
+	ctx context.Context, call Call, documents iter.Seq[policies.DocumentLine], progress func(done int),
+) (ImportReport, error) {
+	call.IfMatch, call.IdempotencyKey = "", ""
+	im := &importer{s: s, call: call, progress: progress}
+	ahead := startAhead(ctx, documents)
+	defer ahead.stop()
+	for line := range ahead.lines {
+		if err := im.add(ctx, line); err != nil {
+			return im.report, err
+		}
+	}
+	if err := im.flush(ctx); err != nil {
+		return im.report, err
+	}
+	if im.report.Revision == 0 {
+		head, err := s.Head(ctx)
+		if err != nil {
+			return im.report, err
+		}
+		im.report.Revision = head.Revision
+	}
+	return im.report, ctx.Err()
 }
 
-// Export is the document of an account.
-func (s *Store) Export(ctx context.Context, account policies.AccountID) (Item[policies.Document], error) {
-	return Item[policies.Document]{}, notYet
+// importer gathers documents into batches.
+type importer struct {
+	s        *Store
+	call     Call
+	progress func(int)
+	report   ImportReport
+	done     int
+	batch    []policies.DocumentLine
+	rows     int
+}
+
+// add takes one document, and applies the batch when it is full.
+func (im *importer) add(ctx context.Context, line policies.DocumentLine) error {
+	if line.Err != nil {
+		errs, ok := documentErrors(line.Err)
+		if !ok {
+			return errors.Join(im.flush(ctx), line.Err)
+		}
+		im.refuse(line, errs)
+		return nil
+	}
+	rows := documentRows(line.Document)
+	if len(im.batch) > 0 && im.rows+rows > maxBatchRows {
+		if err := im.flush(ctx); err != nil {
+			return err
+		}
+	}
+	im.batch, im.rows = append(im.batch, line), im.rows+rows
+	if len(im.batch) == maxBatchDocuments {
+		return im.flush(ctx)
+	}
+	return nil
+}
+
+// documentErrors are what is wrong with a document; not ok is an error of another
+// sort, after which there are no more documents.
+func documentErrors(err error) (errs []policies.FieldError, ok bool) {
+	var invalid *policies.InvalidError
+	var malformed *policies.MalformedError
+	var tooLarge *policies.TooLargeError
+	switch {
+	case errors.As(err, &invalid):
+		return invalid.Errors, true
+	case errors.As(err, &malformed):
+		return []policies.FieldError{{Field: malformed.Where, Reason: malformed.Reason}}, true
+	case errors.As(err, &tooLarge):
+		return []policies.FieldError{{Reason: tooLarge.Error()}}, true
+	}
+	return nil, false
+}
+
+func (im *importer) refuse(line policies.DocumentLine, errs []policies.FieldError) {
+	im.report.Errors = append(im.report.Errors, ImportError{Line: line.Line, Account: line.Account, Errors: errs})
+	im.finished(1)
+}
+
+func (im *importer) finished(documents int) {
+	im.done += documents
+	if im.progress != nil {
+		im.progress(im.done)
+	}
+}
+
+// documentRows is about how many rows a document has.
+func documentRows(d policies.Document) int {
+	n := 1 + len(d.Groups) + len(d.Environments) + len(d.Policies) + len(d.Roles) + len(d.Members)
+	for _, m := range d.Members {
+		n += documentGrants(m)
+	}
+	return n
+}
+
+func documentGrants(m policies.DocumentMember) int {
+	n := 0
+	for _, g := range m.Grants {
+		n += len(g.Roles)
+	}
+	return n
+}
+
+// flush applies what was gathered.
+func (im *importer) flush(ctx context.Context) error {
+	batch := im.batch
+	im.batch, im.rows = nil, 0
+	for len(batch) > 0 {
+		taken, err := im.apply(ctx, batch)
+		if err != nil {
+			return err
+		}
+		batch = batch[taken:]
+	}
+	return nil
+}
+
+// apply puts the first documents of batch in, as many as go together, and tells how
+// many.
+func (im *importer) apply(ctx context.Context, batch []policies.DocumentLine) (int, error) {
+	p, err := im.s.planImport(ctx, batch)
+	if err != nil {
+		return 0, err
+	}
+	out, err := im.s.writeTx(ctx, im.call, func(tx *tx) (outcome, error) { return tx.importPlan(p) })
+	var taken *policies.TakenError
+	switch {
+	case err == nil:
+		im.account(p, out)
+		return p.taken, nil
+	case !errors.As(err, &taken):
+		return 0, err
+	case p.taken > 1:
+		// Someone took an id or an address since. Alone, each document says whose.
+		for i := range p.taken {
+			if _, err := im.apply(ctx, batch[i:i+1]); err != nil {
+				return 0, err
+			}
+		}
+		return p.taken, nil
+	default:
+		im.refuse(batch[0], []policies.FieldError{{Field: taken.Field, Reason: strings.TrimSpace(taken.Reason)}})
+		return 1, nil
+	}
+}
+
+// account puts the outcome of a plan into the report.
+func (im *importer) account(p *importPlan, out outcome) {
+	for _, d := range p.documents {
+		if d.errs != nil {
+			im.refuse(d.line, d.errs)
+			continue
+		}
+		im.report.Imported++
+		for _, m := range d.line.Document.Members {
+			im.report.Grants += documentGrants(m)
+		}
+		im.finished(1)
+	}
+	if out.changed {
+		im.report.Revision = out.revision
+	}
+}
+
+// ahead reads documents in a goroutine of its own, some ahead of their use.
+type ahead struct {
+	lines  chan policies.DocumentLine
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func startAhead(ctx context.Context, documents iter.Seq[policies.DocumentLine]) *ahead {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &ahead{lines: make(chan policies.DocumentLine, readAhead), cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		defer close(a.lines)
+		for line := range documents {
+			select {
+			case a.lines <- line:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return a
+}
+
+// stop ends the goroutine, as soon as the reader of the documents lets it.
+func (a *ahead) stop() {
+	a.cancel()
+	<-a.done
 }

@@ -115,13 +115,10 @@ type auditItem struct {
 	Personal string             `json:"personal"` // salted hash, hex; "" for none
 }
 
-// finish encodes and hashes d. It returns nil if d changes nothing.
-func (d *draft) finish(action string, at time.Time, actor Actor, random io.Reader) (*record, error) {
+// encode writes down what d touches. It returns nil if d changes nothing. It needs
+// no lock; [record.seal] does the rest.
+func (d *draft) encode(random io.Reader) (*record, error) {
 	r := &record{}
-	part := auditPart{
-		Action: action, Time: at, Token: actor.Token, TokenName: actor.TokenName, Account: actor.Account,
-		Local: actor.Local, RequestID: actor.RequestID,
-	}
 	objects := make([]policies.Object, 0, len(d.touches))
 	for _, t := range d.touches {
 		object, e, err := encodeTouch(t, random)
@@ -131,14 +128,9 @@ func (d *draft) finish(action string, at time.Time, actor Actor, random io.Reade
 		if object != nil {
 			objects = append(objects, *object)
 		}
-		if e == nil {
-			continue
+		if e != nil {
+			r.entries = append(r.entries, *e)
 		}
-		r.entries = append(r.entries, *e)
-		part.Items = append(part.Items, auditItem{
-			Kind: e.kind, Owner: e.owner, ID: e.id,
-			Before: rawOrNull(e.before), After: rawOrNull(e.after), Personal: hex.EncodeToString(e.personalHash),
-		})
 	}
 	if len(r.entries) == 0 {
 		return nil, nil
@@ -147,19 +139,35 @@ func (d *draft) finish(action string, at time.Time, actor Actor, random io.Reade
 	if r.objects, err = policies.EncodeObjects(objects); err != nil {
 		return nil, fmt.Errorf("encode the objects of a revision: %w", err)
 	}
+	return r, nil
+}
+
+// seal adds who did it and when, and hashes that.
+func (r *record) seal(action string, at time.Time, actor Actor, random io.Reader) error {
+	part := auditPart{
+		Action: action, Time: at, Token: actor.Token, TokenName: actor.TokenName, Account: actor.Account,
+		Local: actor.Local, RequestID: actor.RequestID, Items: make([]auditItem, 0, len(r.entries)),
+	}
+	for _, e := range r.entries {
+		part.Items = append(part.Items, auditItem{
+			Kind: e.kind, Owner: e.owner, ID: e.id,
+			Before: rawOrNull(e.before), After: rawOrNull(e.after), Personal: hex.EncodeToString(e.personalHash),
+		})
+	}
 	if actor.Address != "" {
 		var sum []byte
+		var err error
 		if r.addressSalt, sum, err = saltedHash(actor.Address, random); err != nil {
-			return nil, err
+			return err
 		}
 		r.address, part.Address = &actor.Address, hex.EncodeToString(sum)
 	}
 	text, err := policies.CanonicalJSON(part)
 	if err != nil {
-		return nil, fmt.Errorf("encode the audit part of a revision: %w", err)
+		return fmt.Errorf("encode the audit part of a revision: %w", err)
 	}
 	r.auditHash = sha256.Sum256(text)
-	return r, nil
+	return nil
 }
 
 // encodeTouch gives the object for the feed, if what decisions rest on changed, and

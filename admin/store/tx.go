@@ -48,6 +48,7 @@ type tx struct {
 	id     uuid.UUID
 	queue  *pgx.Batch
 	locked bool
+	onLock func() // once the lock is held
 	heads  *query[head]
 	head   head
 	// now is the time of the revision: one for the whole transaction, taken under
@@ -76,19 +77,18 @@ func (q *query[T]) one() (row T, ok bool) {
 
 // read queues a query whose columns are T's fields by name.
 func read[T any](tx *tx, sql string, args ...any) *query[T] {
-	q := &query[T]{}
-	tx.queue.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
-		q.rows, err = pgx.CollectRows(rows, pgx.RowToStructByName[T])
-		return err
-	})
-	return q
+	return readRows(tx.queue, pgx.RowToStructByName[T], sql, args...)
 }
 
 // readValues queues a query of one column.
 func readValues[T any](tx *tx, sql string, args ...any) *query[T] {
+	return readRows(tx.queue, pgx.RowTo[T], sql, args...)
+}
+
+func readRows[T any](queue *pgx.Batch, collect pgx.RowToFunc[T], sql string, args ...any) *query[T] {
 	q := &query[T]{}
-	tx.queue.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
-		q.rows, err = pgx.CollectRows(rows, pgx.RowTo[T])
+	queue.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
+		q.rows, err = pgx.CollectRows(rows, collect)
 		return err
 	})
 	return q
@@ -103,7 +103,7 @@ func (tx *tx) change(sql string, args []any, touches ...touch) {
 }
 
 func newTx(ctx context.Context, s *Store, call Call, conn *pgxpool.Conn) *tx {
-	return &tx{s: s, ctx: ctx, call: call, conn: conn, id: uuid.New()}
+	return &tx{s: s, ctx: ctx, call: call, conn: conn, id: uuid.New(), onLock: func() {}}
 }
 
 // start queues what every write begins with.
@@ -128,6 +128,7 @@ func (tx *tx) flush() error {
 		return nil
 	}
 	tx.locked = true
+	tx.onLock()
 	head, ok := tx.heads.one()
 	if !ok {
 		return fmt.Errorf("the database has no platform: run `usher migrate`")

@@ -57,11 +57,26 @@ type outcome struct {
 // lost against another one: fn must not keep anything from an earlier run. action
 // is the log's name for what was called.
 func (s *Store) write(ctx context.Context, call Call, action string, fn func(*tx) error) (outcome, error) {
+	return s.writeTx(ctx, call, func(tx *tx) (outcome, error) {
+		if err := fn(tx); err != nil {
+			return outcome{}, err
+		}
+		if !tx.locked { // a write that reads nothing
+			if err := tx.flush(); err != nil {
+				return outcome{}, err
+			}
+		}
+		return s.finish(tx, action)
+	})
+}
+
+// writeTx runs a transaction, and again when it lost against another one.
+func (s *Store) writeTx(ctx context.Context, call Call, run func(*tx) (outcome, error)) (outcome, error) {
 	if call.RequestID == "" {
 		call.RequestID = uuid.NewString()
 	}
 	start := time.Now()
-	result, err := s.writeRepeatedly(ctx, call, action, fn)
+	result, err := s.writeRepeatedly(ctx, call, run)
 	s.metrics.writes.WithLabelValues(outcomeLabel(result, err)).Observe(time.Since(start).Seconds())
 	return result, err
 }
@@ -80,7 +95,7 @@ func outcomeLabel(result outcome, err error) string {
 	}
 }
 
-func (s *Store) writeRepeatedly(ctx context.Context, call Call, action string, fn func(*tx) error) (outcome, error) {
+func (s *Store) writeRepeatedly(ctx context.Context, call Call, run func(*tx) (outcome, error)) (outcome, error) {
 	select {
 	case s.writers <- struct{}{}:
 		defer func() { <-s.writers }()
@@ -88,7 +103,7 @@ func (s *Store) writeRepeatedly(ctx context.Context, call Call, action string, f
 		return outcome{}, ctx.Err()
 	}
 	for attempt := 1; ; attempt++ {
-		result, err := s.attempt(ctx, call, action, fn)
+		result, err := s.attempt(ctx, call, run)
 		switch {
 		case err == nil:
 			return result, nil
@@ -119,7 +134,7 @@ func (s *Store) finalError(ctx context.Context, err error) error {
 }
 
 // attempt is one transaction.
-func (s *Store) attempt(ctx context.Context, call Call, action string, fn func(*tx) error) (outcome, error) {
+func (s *Store) attempt(ctx context.Context, call Call, run func(*tx) (outcome, error)) (outcome, error) {
 	start := time.Now()
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -127,32 +142,24 @@ func (s *Store) attempt(ctx context.Context, call Call, action string, fn func(*
 	}
 	defer conn.Release()
 	tx := newTx(ctx, s, call, conn)
+	tx.onLock = func() { s.metrics.lockWait.Observe(time.Since(start).Seconds()) }
 	tx.start()
 	defer tx.rollback()
-	err = fn(tx)
-	if tx.locked {
-		s.metrics.lockWait.Observe(time.Since(start).Seconds())
-	}
-	if err != nil {
-		return outcome{}, err
-	}
-	if !tx.locked { // a write that reads nothing
-		if err := tx.flush(); err != nil {
-			return outcome{}, err
-		}
-	}
-	return s.finish(tx, action)
+	return run(tx)
 }
 
 // finish ends a transaction that holds the lock: with a revision, if it changes
 // anything.
 func (s *Store) finish(tx *tx, action string) (outcome, error) {
-	record, err := tx.draft.finish(action, tx.now, tx.call.Actor, s.rand)
+	record, err := tx.draft.encode(s.rand)
 	if err != nil {
 		return outcome{}, err
 	}
 	if record == nil {
 		return s.unchanged(tx)
+	}
+	if err := record.seal(action, tx.now, tx.call.Actor, s.rand); err != nil {
+		return outcome{}, err
 	}
 	tx.log(action, record)
 	return s.commit(tx)
@@ -177,22 +184,27 @@ func (s *Store) unchanged(tx *tx) (outcome, error) {
 
 // log queues the revision: its rows, the head and the announcement.
 func (tx *tx) log(action string, r *record) {
+	tx.queueRevision(action, r)
+	for i, e := range r.entries {
+		tx.queue.Queue(sqlInsertChange, e.owner, tx.head.Revision, i, e.kind, e.id, e.before, e.after, e.personal, e.personalSalt, e.personalHash)
+	}
+	tx.queueHead()
+}
+
+// queueRevision puts a revision at the end of the chain.
+func (tx *tx) queueRevision(action string, r *record) {
 	revision := tx.revision()
 	hash := policies.ChainHash(policies.Hash(tx.head.Hash), revision, sha256.Sum256(r.objects), r.auditHash)
 	actor := tx.call.Actor
 	tx.queue.Queue(sqlInsertRevision, revision, tx.now, string(r.objects), r.auditHash[:], hash[:], action,
 		actor.Token, actor.TokenName, actor.Account, actor.Local, actor.RequestID, r.address, r.addressSalt, tx.id)
-	for i, e := range r.entries {
-		tx.queue.Queue(sqlInsertChange, e.owner, revision, i, e.kind, e.id, e.before, e.after, e.personal, e.personalSalt, e.personalHash)
-	}
-	tx.advance(revision, hash)
+	tx.head.Revision, tx.head.Hash = revision, hash[:]
 }
 
-// advance queues the new head and its announcement.
-func (tx *tx) advance(revision policies.Revision, hash policies.Hash) {
-	tx.head.Revision, tx.head.Hash = revision, hash[:]
-	tx.queue.Queue(sqlAdvanceHead, revision, hash[:], tx.now)
-	tx.queue.Queue(sqlNotify, revision.String())
+// queueHead writes the end of the chain, and announces it.
+func (tx *tx) queueHead() {
+	tx.queue.Queue(sqlAdvanceHead, tx.head.Revision, tx.head.Hash, tx.now)
+	tx.queue.Queue(sqlNotify, tx.head.Revision.String())
 }
 
 // commit sends the changes, the log and the COMMIT, out of the caller's reach: once

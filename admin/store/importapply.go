@@ -1,0 +1,299 @@
+package store
+
+import (
+	"github.com/jackc/pgx/v5"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// Changes of many rows at once: the arrays run in parallel. What is new is copied in.
+const (
+	sqlDeferUnique = `set constraints accounts_email_key, groups_name_key, roles_name_key deferred`
+
+	sqlDeleteGrantsIn = `delete from grants g using unnest($1::text[], $2::text[], $3::text[], $4::text[]) as d (owner, collaboration_id, resource_type, resource_id)
+where g.owner = d.owner and g.collaboration_id = d.collaboration_id and g.resource_type = d.resource_type and g.resource_id = d.resource_id`
+	sqlDeleteRolePoliciesIn = `delete from role_policies p using unnest($1::text[], $2::text[]) as d (owner, id) where p.owner = d.owner and p.role_id = d.id`
+	sqlDeletePlacesOfIn     = `delete from environment_groups p using unnest($1::text[], $2::text[]) as d (owner, id) where p.owner = d.owner and p.environment_id = d.id`
+	sqlDeleteMembersIn      = `delete from collaborations c using unnest($1::text[], $2::text[]) as d (owner, id) where c.owner = d.owner and c.id = d.id`
+	sqlDeleteRolesIn        = `delete from roles r using unnest($1::text[], $2::text[]) as d (owner, id) where r.owner = d.owner and r.id = d.id`
+	sqlDeletePoliciesIn     = `delete from policies p using unnest($1::text[], $2::text[]) as d (owner, id) where p.owner = d.owner and p.id = d.id`
+	sqlDeleteEnvironmentsIn = `delete from environments e using unnest($1::text[], $2::text[]) as d (owner, id) where e.owner = d.owner and e.id = d.id`
+	sqlDeleteGroupsIn       = `delete from groups g using unnest($1::text[], $2::text[]) as d (owner, id) where g.owner = d.owner and g.id = d.id`
+)
+
+// importPlan applies a plan under the lock, anew if what it rests on has changed.
+func (tx *tx) importPlan(p *importPlan) (outcome, error) {
+	names := namesOf(p.batch[:p.taken])
+	stale := readValues[bool](tx, sqlViewIsStale, p.view.revision, names.owners, names.accounts)
+	waiting := readValues[string](tx, sqlViewWaiting, names.emails)
+	if err := tx.flush(); err != nil {
+		return outcome{}, err
+	}
+	changed, _ := stale.one()
+	for _, key := range waiting.rows {
+		changed = changed || !p.view.waiting[key]
+	}
+	if changed {
+		queries := queueView(tx.queue, namesOf(p.batch))
+		if err := tx.flush(); err != nil {
+			return outcome{}, err
+		}
+		view, err := queries.view()
+		if err != nil {
+			return outcome{}, err
+		}
+		again, err := tx.s.plan(view, p.batch)
+		if err != nil {
+			return outcome{}, err
+		}
+		*p = *again
+	}
+	return tx.applyPlan(p)
+}
+
+func (tx *tx) applyPlan(p *importPlan) (outcome, error) {
+	tx.now = p.now
+	changing := p.number(tx.head.Revision)
+	if len(changing) == 0 {
+		return outcome{revision: tx.head.Revision}, nil
+	}
+	if err := tx.applyRows(&p.rows); err != nil {
+		return outcome{}, err
+	}
+	if d := changing[0]; d.alone() {
+		if err := tx.follow(d); err != nil {
+			return outcome{}, err
+		}
+	}
+	var entries []importEntry
+	for _, d := range changing {
+		if err := d.record.seal("import", tx.now, tx.call.Actor, tx.s.rand); err != nil {
+			return outcome{}, err
+		}
+		tx.queueRevision("import", d.record)
+		for i := range d.record.entries {
+			entries = append(entries, importEntry{d.revision, i, &d.record.entries[i]})
+		}
+	}
+	if err := tx.flush(); err != nil {
+		return outcome{}, err
+	}
+	if err := copyRows(tx, "changes", changeColumns, entries, importEntry.values); err != nil {
+		return outcome{}, err
+	}
+	tx.queueHead()
+	return tx.s.commit(tx)
+}
+
+// number gives the documents that change something their revisions.
+func (p *importPlan) number(head policies.Revision) []*documentPlan {
+	var changing []*documentPlan
+	for _, d := range p.documents {
+		if d.errs == nil && (d.record != nil || d.alone()) {
+			head++
+			d.revision = head
+			changing = append(changing, d)
+		}
+	}
+	return changing
+}
+
+// follow does for a document alone in its plan what its accounts' addresses bring
+// about at other owners.
+func (tx *tx) follow(d *documentPlan) error {
+	tx.draft = d.draft
+	if d.moved != nil {
+		if err := tx.moveBoundAddresses(*d.moved); err != nil {
+			return err
+		}
+		d.follow = append(d.follow, policies.EmailKey(d.moved.Email))
+	}
+	if err := tx.followAddresses(d.follow); err != nil {
+		return err
+	}
+	var err error
+	d.record, err = tx.draft.encode(tx.s.rand)
+	return err
+}
+
+// applyRows writes the rows in the order that the foreign keys want: what points at
+// others goes first and comes last.
+func (tx *tx) applyRows(r *importRows) error {
+	tx.queue.Queue(sqlDeferUnique)
+	if len(r.goneGrants.ids) > 0 {
+		tx.queue.Queue(sqlDeleteGrantsIn, r.goneGrants.owners, r.goneGrants.members, r.goneGrants.types, r.goneGrants.ids)
+	}
+	tx.deleteKeys(sqlDeleteRolePoliciesIn, r.clearedRoles)
+	tx.deleteKeys(sqlDeletePlacesOfIn, r.clearedPlaces)
+	tx.deleteKeys(sqlDeleteMembersIn, r.goneMembers)
+	tx.updateAccounts(r.accounts)
+	if err := tx.flush(); err != nil {
+		return err
+	}
+	if err := tx.copyObjects(r); err != nil {
+		return err
+	}
+	tx.updateObjects(r)
+	if err := tx.flush(); err != nil {
+		return err
+	}
+	if err := tx.copyReferences(r); err != nil {
+		return err
+	}
+	tx.deleteKeys(sqlDeleteRolesIn, r.goneRoles)
+	tx.deleteKeys(sqlDeletePoliciesIn, r.gonePolicies)
+	tx.deleteKeys(sqlDeleteEnvironmentsIn, r.goneEnvironments)
+	tx.deleteKeys(sqlDeleteGroupsIn, r.goneGroups)
+	return tx.flush()
+}
+
+func (tx *tx) deleteKeys(sql string, k keys) {
+	if len(k.ids) > 0 {
+		tx.queue.Queue(sql, k.owners, k.ids)
+	}
+}
+
+// The columns of what is copied, and the values of a row.
+var (
+	changeColumns      = []string{"owner", "revision", "ordinal", "kind", "id", "before", "after", "personal", "personal_salt", "personal_hash"}
+	accountColumns     = []string{"id", "email", "email_key", "display_name", "created_at", "revision"}
+	groupColumns       = []string{"owner", "id", "name", "name_key", "parent", "color", "revision"}
+	environmentColumns = []string{"owner", "id", "name", "revision"}
+	policyColumns      = []string{"owner", "id", "name", "description", "resources", "actions", "revision"}
+	roleColumns        = []string{"owner", "id", "name", "name_key", "description", "receive_load_alerts", "revision"}
+	memberColumns      = []string{
+		"owner", "id", "email", "email_key", "account", "bound", "invited_name", "display_name", "name_key", "member_display_name",
+		"status", "invitation_expires_at", "created_at", "last_changed", "revision",
+	}
+	placeColumns      = []string{"owner", "environment_id", "group_id"}
+	rolePolicyColumns = []string{"owner", "role_id", "policy_id", "custom"}
+	grantColumns      = []string{"owner", "collaboration_id", "resource_type", "resource_id", "role_id", "expires_at"}
+)
+
+type importEntry struct {
+	revision policies.Revision
+	ordinal  int
+	*entry
+}
+
+func (e importEntry) values() []any {
+	return []any{
+		string(e.owner), int64(e.revision), int32(e.ordinal), string(e.kind), e.id, e.before, e.after, e.personal, e.personalSalt, e.personalHash,
+	}
+}
+
+func accountValues(r importRow[accountRow]) []any {
+	a := r.row
+	return []any{string(a.ID), a.Email, a.EmailKey, a.DisplayName, a.CreatedAt, int64(r.document.revision)}
+}
+
+func groupValues(r importRow[groupRow]) []any {
+	g := r.row
+	return []any{string(g.Owner), string(g.ID), g.Name, policies.NameKey(g.Name), (*string)(g.Parent), g.Color, int64(r.document.revision)}
+}
+
+func environmentValues(r importRow[environmentRow]) []any {
+	return []any{string(r.row.Owner), string(r.row.ID), r.row.Name, int64(r.document.revision)}
+}
+
+func policyValues(r importRow[policyRow]) []any {
+	p := r.row
+	return []any{string(p.Owner), string(p.ID), p.Name, p.Description, p.Resources, p.Actions, int64(r.document.revision)}
+}
+
+func roleValues(r importRow[roleRow]) []any {
+	o := r.row
+	return []any{string(o.Owner), string(o.ID), o.Name, policies.NameKey(o.Name), o.Description, o.ReceiveLoadAlerts, int64(r.document.revision)}
+}
+
+func memberValues(r importRow[memberRow]) []any {
+	m := r.row
+	return []any{
+		string(m.Owner), string(m.ID), m.Email, m.EmailKey, (*string)(m.Account), m.Bound, m.InvitedName, m.DisplayName, policies.NameKey(m.DisplayName),
+		m.MemberDisplayName, string(m.Status), m.InvitationExpiresAt, m.CreatedAt, m.LastChanged, int64(r.document.revision),
+	}
+}
+
+func placeValues(r placeRow) []any {
+	return []any{string(r.owner), string(r.environment), string(r.group)}
+}
+
+func rolePolicyValues(r rolePolicyRow) []any {
+	return []any{string(r.owner), string(r.role), string(r.policy), r.custom}
+}
+
+func grantValues(r grantRoleRow) []any {
+	return []any{string(r.owner), string(r.member), string(r.resource.Type), r.resource.ID, string(r.role), r.ends}
+}
+
+// copyObjects copies new objects in, accounts first.
+func (tx *tx) copyObjects(r *importRows) error {
+	for _, copyTable := range []func() error{
+		func() error { return copyRows(tx, "accounts", accountColumns, r.newAccounts, accountValues) },
+		func() error { return copyRows(tx, "groups", groupColumns, r.newGroups, groupValues) },
+		func() error {
+			return copyRows(tx, "environments", environmentColumns, r.newEnvironments, environmentValues)
+		},
+		func() error { return copyRows(tx, "policies", policyColumns, r.newPolicies, policyValues) },
+		func() error { return copyRows(tx, "roles", roleColumns, r.newRoles, roleValues) },
+	} {
+		if err := copyTable(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyReferences copies in what points at two things, and the new records.
+func (tx *tx) copyReferences(r *importRows) error {
+	for _, copyTable := range []func() error{
+		func() error { return copyRows(tx, "environment_groups", placeColumns, r.places, placeValues) },
+		func() error {
+			return copyRows(tx, "role_policies", rolePolicyColumns, r.rolePolicies, rolePolicyValues)
+		},
+		func() error { return copyRows(tx, "collaborations", memberColumns, r.newMembers, memberValues) },
+		func() error { return copyRows(tx, "grants", grantColumns, r.grants, grantValues) },
+	} {
+		if err := copyTable(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyRows[R any](tx *tx, table string, columns []string, rows []R, values func(R) []any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	_, err := tx.conn.CopyFrom(tx.ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
+		return values(rows[i]), nil
+	}))
+	return err
+}
+
+// Objects that change, one statement each: there are few of them in an import, and
+// they are pipelined.
+func (tx *tx) updateAccounts(rows []importRow[accountRow]) {
+	for _, r := range rows {
+		tx.queue.Queue(sqlUpdateAccount, r.row.ID, r.row.Email, r.row.EmailKey, r.row.DisplayName, r.document.revision)
+	}
+}
+
+func (tx *tx) updateObjects(r *importRows) {
+	for _, g := range r.groups {
+		tx.queue.Queue(sqlUpdateGroup, g.row.Owner, g.row.ID, g.row.Name, policies.NameKey(g.row.Name), g.row.Parent, g.row.Color, g.document.revision)
+	}
+	for _, e := range r.environments {
+		tx.queue.Queue(sqlUpdateEnvironment, e.row.Owner, e.row.ID, e.row.Name, e.document.revision)
+	}
+	for _, p := range r.policies {
+		tx.queue.Queue(sqlUpdatePolicy, p.row.Owner, p.row.ID, p.row.Name, p.row.Description, p.row.Resources, p.row.Actions, p.document.revision)
+	}
+	for _, o := range r.roles {
+		tx.queue.Queue(sqlUpdateRole, o.row.Owner, o.row.ID, o.row.Name, policies.NameKey(o.row.Name), o.row.Description, o.row.ReceiveLoadAlerts, o.document.revision)
+	}
+	for _, m := range r.members {
+		tx.queue.Queue(sqlUpdateMember, m.row.Owner, m.row.ID, m.row.Email, m.row.EmailKey, m.row.Account, m.row.Bound, m.row.InvitedName, m.row.DisplayName,
+			policies.NameKey(m.row.DisplayName), m.row.MemberDisplayName, m.row.Status, m.row.InvitationExpiresAt, tx.now, m.document.revision)
+	}
+}
