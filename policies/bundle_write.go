@@ -132,14 +132,17 @@ type part struct {
 	members    int // of the JSON object in it
 }
 
-func newPart() *part {
+func newPart() *part { return newPartLevel(gzip.DefaultCompression) }
+
+func newPartLevel(level int) *part {
 	p := new(part)
-	p.zw = gzip.NewWriter(&p.compressed)
+	p.zw, _ = gzip.NewWriterLevel(&p.compressed, level) // fails for levels that there are not
 	return p
 }
 
+// textPart is a part with a short text; stateless compression needs no buffers.
 func textPart(text []byte) *part {
-	p := newPart()
+	p := newPartLevel(gzip.StatelessCompression)
 	_, _ = p.Write(text)
 	_ = p.close()
 	return p

@@ -127,6 +127,9 @@ func TestNameKeyIsStable(t *testing.T) {
 func TestNameKeyOfEveryCharacter(t *testing.T) {
 	t.Parallel()
 	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if unicode.In(r, unicode.Han, unicode.Hangul, unicode.Co) || !unicode.IsGraphic(r) {
+			continue // no case; most of all there are
+		}
 		if other := unicode.SimpleFold(r); other != r && policies.NameKey(string(r)) != policies.NameKey(string(other)) {
 			t.Errorf("%q %q", r, other)
 		}
