@@ -13,7 +13,8 @@ import (
 	"github.com/usher-authz/usher/policies"
 )
 
-// fault changes the lines of one type of frame; nth counts those from 0.
+// fault changes the lines of one type of frame; nth counts those from 0. Without
+// line it exchanges two of them.
 type fault struct {
 	name string
 	on   wire.Type
@@ -21,7 +22,10 @@ type fault struct {
 	want wire.RefusalKind
 }
 
-func (f fault) lines() func(line []byte) ([][]byte, bool) {
+func (f fault) lines() lineChanger {
+	if f.line == nil {
+		return f.swapping()
+	}
 	nth := -1
 	return func(line []byte) ([][]byte, bool) {
 		if !bytes.HasPrefix(line, []byte(`{"type":"`+string(f.on)+`"`)) {
@@ -62,19 +66,19 @@ func cutShort(line []byte) ([][]byte, bool) { return [][]byte{line[:len(line)/2]
 
 func endHere([]byte) ([][]byte, bool) { return nil, true }
 
-// swapped exchanges line n and the one after it.
-func swapped(n int) func(int, []byte) ([][]byte, bool) {
+// swapping exchanges frames 3 and 4.
+func (f fault) swapping() lineChanger {
 	var held []byte
-	return func(nth int, line []byte) ([][]byte, bool) {
+	return fault{on: f.on, line: func(nth int, line []byte) ([][]byte, bool) {
 		switch nth {
-		case n:
+		case 3:
 			held = bytes.Clone(line)
 			return nil, false
-		case n + 1:
+		case 4:
 			return append(asLine(line), asLine(held)...), false
 		}
 		return asLine(line), false
-	}
+	}}.lines()
 }
 
 // anyFrame are faults that no place in the stream makes good.
@@ -106,7 +110,7 @@ func snapshotFaults() []fault {
 		}), wire.RefusedAltered},
 		{"dropped object", wire.TypeObject, at(5, dropped), wire.RefusedTruncated},
 		{"repeated object", wire.TypeObject, at(5, doubled), wire.RefusedUnusable},
-		{"moved object", wire.TypeObject, swapped(5), wire.RefusedAltered},
+		{"moved object", wire.TypeObject, nil, wire.RefusedAltered},
 		{"unknown kind", wire.TypeObject, at(5, replaced(`"kind":"environment"`, `"kind":"cluster"`)), wire.RefusedUnusable},
 		{"other platform", wire.TypeSnapshot, at(0, replaced(`"platform":"p"`, `"platform":"q"`)), wire.RefusedPlatform},
 		{"nested snapshot", wire.TypeSnapshot, at(0, doubled), wire.RefusedMalformed},
@@ -134,7 +138,7 @@ func changeFaults() []fault {
 		}), wire.RefusedAltered},
 		{"dropped change", wire.TypeChange, at(3, dropped), wire.RefusedOutOfOrder},
 		{"replayed change", wire.TypeChange, at(3, doubled), wire.RefusedRollback},
-		{"moved change", wire.TypeChange, swapped(3), wire.RefusedOutOfOrder},
+		{"moved change", wire.TypeChange, nil, wire.RefusedOutOfOrder},
 		{"another revision", wire.TypeChange, at(3, replaced(`"revision":`, `"revision":9`)), wire.RefusedOutOfOrder},
 		{"a revision of the next epoch", wire.TypeChange, at(3, func(line []byte) ([][]byte, bool) {
 			_, rest, _ := bytes.Cut(line, []byte(`,"time"`))
@@ -174,7 +178,7 @@ func testFault(t *testing.T, f fault, adapt func(*Options)) {
 	p.WriteEnvironments("a", "f", 10)
 	r.fed(t)
 
-	r.tamper.set(f.lines())
+	r.tamper.set(f.lines)
 	again := runSidecar(t, s.Engine, r.http.URL, func(o *wire.Options) { o.RetryMin, o.RetryMax = patience, patience })
 	eventually(t, "it is refused", func() bool { return len(again.feed.Status().Refusals) > 0 })
 	require.Equal(t, map[wire.RefusalKind]uint64{f.want: 1}, again.feed.Status().Refusals)
@@ -201,7 +205,7 @@ func TestRecoveryWithoutAHand(t *testing.T) {
 	r := newReplica(t, p, nil)
 	s := newSidecar(t, r.http.URL, nil)
 	s.reaches(t, p.State())
-	r.tamper.set(fault{on: wire.TypeChange, line: at(1, replaced(`"id":"f`, `"id":"g`))}.lines())
+	r.tamper.set(fault{on: wire.TypeChange, line: at(1, replaced(`"id":"f`, `"id":"g`))}.lines)
 	// The first connection was made before the tampering began: end it.
 	require.NoError(t, s.feed.WaitReady(context.Background()))
 	r.http.CloseClientConnections()
@@ -211,4 +215,8 @@ func TestRecoveryWithoutAHand(t *testing.T) {
 	r.tamper.set(nil)
 	s.reaches(t, p.State())
 	require.Equal(t, policies.Revision(4), s.State().Revision())
+}
+
+func cutLine(line []byte, at string) (before, after string, ok bool) {
+	return strings.Cut(string(line), at)
 }

@@ -108,11 +108,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q query) {
 		err = closeErr
 	}
 	switch {
-	case errors.Is(err, errStopping), r.Context().Err() != nil:
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded): // first: net/http ends the context at a failed write
 		s.metrics.dropped.Inc()
 		s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "feed reader does not read, connection dropped",
 			slog.String("remote", r.RemoteAddr), slog.Duration("timeout", s.o.WriteTimeout))
+	case errors.Is(err, errStopping), r.Context().Err() != nil:
 	default:
 		s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "feed connection ended", slog.String("remote", r.RemoteAddr), slog.Any("error", err))
 	}

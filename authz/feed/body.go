@@ -17,6 +17,7 @@ type watch struct {
 	r      io.Reader
 	limit  time.Duration
 	waited time.Duration // since the last heartbeat
+	total  time.Duration // ever
 	timer  *time.Timer
 	err    error // of r
 }
@@ -33,7 +34,9 @@ func (w *watch) Read(p []byte) (int, error) {
 	w.timer.Reset(max(w.limit-w.waited, 0))
 	n, err := w.r.Read(p)
 	w.timer.Stop()
-	w.waited += time.Since(begun)
+	waited := time.Since(begun)
+	w.waited += waited
+	w.total += waited
 	w.err = err
 	return n, err
 }

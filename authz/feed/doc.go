@@ -51,6 +51,8 @@
 //   - Lines are bounded by type before they are buffered; a frame of unknown type is
 //     refused, a member of unknown name is ignored. That is the room for signatures:
 //     a signed frame is a frame with more members.
+//   - A stream of heartbeats that name a later revision, without what leads there for
+//     as long, is refused: nobody can hold the last changes back unnoticed.
 //   - No heartbeat for three seconds of waiting means that the connection is dead,
 //     however alive TCP believes it to be. The time that a sink takes is not counted.
 //

@@ -12,6 +12,7 @@ const (
 	RefusedTruncated  RefusalKind = "truncated"    // ended within a line or a snapshot, or objects are missing
 	RefusedAltered    RefusalKind = "altered"      // a hash or digest that does not follow
 	RefusedOutOfOrder RefusalKind = "out_of_order" // a revision was left out or moved
+	RefusedWithheld   RefusalKind = "withheld"     // heartbeats name a revision that does not come
 	RefusedRollback   RefusalKind = "rollback"     // a revision or epoch behind the state's
 	RefusedPlatform   RefusalKind = "platform"     // another platform's
 	RefusedUnusable   RefusalKind = "unusable"     // right on the wire, but the state or the sink does not take it
@@ -20,7 +21,7 @@ const (
 // RefusalKinds lists every kind.
 var RefusalKinds = []RefusalKind{
 	RefusedMalformed, RefusedOversized, RefusedTruncated, RefusedAltered,
-	RefusedOutOfOrder, RefusedRollback, RefusedPlatform, RefusedUnusable,
+	RefusedOutOfOrder, RefusedWithheld, RefusedRollback, RefusedPlatform, RefusedUnusable,
 }
 
 // RefusedError is something that came over the feed and was refused; the state is

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 )
 
 // session follows one connection. It is for one goroutine.
@@ -16,6 +17,8 @@ type session struct {
 	tally      *Tally // of the snapshot that is being built; nil outside one
 	snapshot   *Snapshot
 	heartbeats int
+	lagging    bool // the last frame was a heartbeat that named a revision to come
+	lagsSince  time.Duration
 }
 
 // follow takes frames until the stream ends or is refused. The error is never nil.
@@ -36,9 +39,11 @@ func (s *session) follow(ctx context.Context) error {
 }
 
 func (s *session) take(ctx context.Context, f Frame) error {
+	if h, ok := f.(*Heartbeat); ok {
+		return s.heartbeat(h)
+	}
+	s.lagging = false
 	switch f := f.(type) {
-	case *Heartbeat:
-		return s.heartbeat(f)
 	case *Snapshot:
 		return s.begin(f)
 	case *Object:
@@ -88,6 +93,21 @@ func (s *session) heartbeat(h *Heartbeat) error {
 	s.watch.alive()
 	s.c.receiver.observe(h.Time)
 	s.c.progress.heartbeat(h)
+	return s.lag(h)
+}
+
+// lag refuses a stream on which nothing comes but heartbeats, which tell that
+// something should: whoever stands between may leave the last changes out for ever.
+func (s *session) lag(h *Heartbeat) error {
+	at, ok := s.c.receiver.position()
+	switch {
+	case ok && at.Revision >= h.Revision:
+		s.lagging = false
+	case !s.lagging:
+		s.lagging, s.lagsSince = true, s.watch.total
+	case s.watch.total-s.lagsSince >= s.c.o.Silence:
+		return refuse(RefusedWithheld, fmt.Errorf("the server is at revision %d, and does not send what leads there", h.Revision))
+	}
 	return nil
 }
 
