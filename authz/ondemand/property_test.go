@@ -177,7 +177,7 @@ func (f *fleet) poison(t *testing.T, dice policiestest.Dice) {
 func TestAnswersAreTheTruthOfTheirRevision(t *testing.T) {
 	t.Parallel()
 	p := testPolicy(t)
-	worlds, steps := 8, 30
+	worlds, steps := 5, 20
 	if testing.Short() {
 		worlds, steps = 2, 10
 	}

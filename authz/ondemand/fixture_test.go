@@ -1,0 +1,166 @@
+package ondemand
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/ondemand/redisserver"
+	"github.com/usher-authz/usher/policies"
+)
+
+// The fixture's platform: two owners, each with an environment and the member mia.
+const (
+	startEnv = "environment.control.StartEnv"
+	firstID  = policies.Revision(1000)
+)
+
+// fixture is one engine over its own Redis and admin.
+type fixture struct {
+	admin   *testAdmin
+	server  *redisserver.Server
+	redis   *redis.Client
+	clock   *testClock
+	options Options
+	engine  *Engine
+	stop    func()
+}
+
+func fixtureDocuments(t testing.TB) []policies.Document {
+	t.Helper()
+	var docs []policies.Document
+	for _, owner := range []string{"anna", "ben"} {
+		d, err := policies.DecodeDocument([]byte(`{"account": {"id": "` + owner + `", "email": "` + owner + `@example.com"},
+			"groups": [{"id": "g-` + owner + `", "name": "G", "parent": null}],
+			"environments": [{"id": "e-` + owner + `", "name": "E", "groups": ["g-` + owner + `"]}, {"id": "f-` + owner + `", "name": "F", "groups": []}],
+			"policies": [{"id": "own", "name": "Own", "resources": ["environment"], "actions": ["acme.Promote"]}],
+			"roles": [{"id": "starter", "name": "Starter", "policies": ["environment.start"]}, {"id": "promoter", "name": "Promoter", "policies": ["own"]}],
+			"members": [{"account": {"id": "mia", "email": "mia@example.com"}, "status": "active",
+				"grants": [{"resource": {"type": "environment", "id": "e-` + owner + `"}, "roles": ["starter"]}]}]}`))
+		require.NoError(t, err)
+		docs = append(docs, d)
+	}
+	return docs
+}
+
+func newFixture(t testing.TB, change func(*Options)) *fixture {
+	t.Helper()
+	f := &fixture{server: testRedis(t), clock: newTestClock()}
+	f.admin = newTestAdmin(t, stateOf(t, testPolicy(t), firstID, fixtureDocuments(t)))
+	f.redis = testClient(t, f.server)
+	f.options = testOptions(t, f.admin, f.server, f.clock)
+	if change != nil {
+		change(&f.options)
+	}
+	f.engine, f.stop = startEngine(t, f.options)
+	return f
+}
+
+// another runs one more engine like the fixture's.
+func (f *fixture) another(t testing.TB, change func(*Options)) *Engine {
+	t.Helper()
+	o := f.options
+	o.Registerer = nil
+	if change != nil {
+		change(&o)
+	}
+	e, _ := startEngine(t, o)
+	return e
+}
+
+// question is whether mia may start the environment.
+func question(environment string) authz.Question {
+	return authz.Question{SubjectType: "account", Subject: "mia", Action: startEnv, ResourceType: "environment", ResourceID: environment}
+}
+
+// ask checks e's answer to q against Rego over the whole state.
+func (f *fixture) ask(t testing.TB, e *Engine, q authz.Question) authz.Decision {
+	t.Helper()
+	d := check(t, e, q)
+	requireTruth(t, f.admin, f.clock.now(), q, d)
+	return d
+}
+
+// grant gives mia roles on an environment; none takes the grant away.
+func (f *fixture) grant(t testing.TB, owner policies.AccountID, environment string, ends *time.Time, roles ...policies.RoleID) policies.Revision {
+	t.Helper()
+	var member policies.CollaborationID
+	account, _ := f.admin.state().Account(owner)
+	for o, err := range account.Objects() {
+		require.NoError(t, err)
+		if o.Kind == policies.KindMember {
+			member = policies.CollaborationID(o.ID)
+		}
+	}
+	key := policies.GrantKey{Member: member, Resource: policies.Resource{Type: policies.TypeEnvironment, ID: environment}}
+	var body any
+	if len(roles) > 0 {
+		body = policies.GrantBody{Roles: roles, ExpiresAt: ends}
+	}
+	return f.admin.change(t, object(t, policies.KindGrant, owner, key.String(), body))
+}
+
+// reached waits until e answers from r.
+func reached(t testing.TB, e *Engine, r policies.Revision) {
+	t.Helper()
+	eventually(t, func() bool { return e.Revision() >= r })
+}
+
+// counted is how many look-ups in a layer ended so.
+func counted(e *Engine, l layer, k kind, o outcome) int {
+	return int(valueOf(e.metrics.lookups[l][k][o]))
+}
+
+// valueOf reads a counter or a gauge.
+func valueOf(m prometheus.Metric) float64 {
+	var read dto.Metric
+	if err := m.Write(&read); err != nil {
+		panic(err)
+	}
+	return read.GetCounter().GetValue() + read.GetGauge().GetValue()
+}
+
+// rejected is how many entries from Redis were.
+func rejected(e *Engine) int {
+	n := 0
+	for k := range kinds {
+		n += counted(e, layerRedis, kind(k), outcomeRejected)
+	}
+	return n
+}
+
+// keyNamed is where e has n in Redis.
+func keyNamed(e *Engine, n name) string { return key(e.root.Load().generation.prefix, n) }
+
+func miaOn(environment string) name {
+	return permissionsOf("mia", policies.Resource{Type: policies.TypeEnvironment, ID: environment})
+}
+
+// roundTrips counts a client's.
+type roundTrips struct{ single, pipelines int }
+
+func (r *roundTrips) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (r *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, c redis.Cmder) error {
+		if c.Name() == "getrange" {
+			r.single++
+		}
+		return next(ctx, c)
+	}
+}
+
+func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, c []redis.Cmder) error {
+		if c[0].Name() == "getrange" {
+			r.pipelines++
+		}
+		return next(ctx, c)
+	}
+}

@@ -1,0 +1,214 @@
+package ondemand
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/ondemand/redisserver"
+	"github.com/usher-authz/usher/policies"
+)
+
+// TestPoisonedEntriesAreMisses puts into the place of mia's permissions on ben's
+// second environment, where she has none, whatever somebody without a key could.
+func TestPoisonedEntriesAreMisses(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	require.True(t, f.ask(t, f.engine, question("e-ben")).Allow)
+	require.False(t, f.ask(t, f.engine, question("f-ben")).Allow)
+	require.True(t, f.ask(t, f.engine, question("e-anna")).Allow)
+	flushFills(t, f.engine)
+	target := keyNamed(f.engine, miaOn("f-ben"))
+	get := func(n name) []byte {
+		value, err := f.redis.Get(t.Context(), keyNamed(f.engine, n)).Bytes()
+		require.NoError(t, err)
+		return value
+	}
+	allowed, right := get(miaOn("e-ben")), get(miaOn("f-ben"))
+	forged, err := newCodec([][]byte{bytes.Repeat([]byte("x"), MinRedisKey)})
+	require.NoError(t, err)
+	lie := *f.engine.memory.get(f.engine.root.Load().generation, miaOn("e-ben"))
+	lie.name = miaOn("f-ben")
+	signedByOthers, err := forged.encode(target, &lie)
+	require.NoError(t, err)
+
+	for name, value := range map[string]any{
+		"another resource's":        allowed,
+		"another account's":         get(miaOn("e-anna")),
+		"another kind's":            get(accountOf("anna")),
+		"truncated":                 right[:len(right)-1],
+		"cut to a MAC":              right[:macSize],
+		"one byte":                  "x",
+		"longer":                    append(bytes.Clone(right), 0),
+		"MAC of one, body of other": append(bytes.Clone(right[:macSize]), allowed[macSize:]...),
+		"signed by another key":     signedByOthers,
+		"oversize":                  bytes.Repeat([]byte("x"), 16<<20),
+		"rubbish":                   "{\"allow\": true}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, f.redis.Set(t.Context(), target, value, 0).Err())
+			e := f.another(t, nil)
+			require.False(t, f.ask(t, e, question("f-ben")).Allow)
+			require.Equal(t, 1, rejected(e))
+			// The truth is put in its place.
+			flushFills(t, e)
+			require.Less(t, f.redis.StrLen(t.Context(), target).Val(), int64(maxPermissionsValue))
+			require.NotEqual(t, value, get(miaOn("f-ben")))
+		})
+	}
+	t.Run("of another type", func(t *testing.T) {
+		require.NoError(t, f.redis.Del(t.Context(), target).Err())
+		require.NoError(t, f.redis.RPush(t.Context(), target, "x").Err())
+		e := f.another(t, nil)
+		require.False(t, f.ask(t, e, question("f-ben")).Allow)
+		require.Equal(t, 1, rejected(e))
+	})
+}
+
+// TestReplayedEntriesAreStale puts back an entry that was true once.
+func TestReplayedEntriesAreStale(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	require.True(t, f.ask(t, f.engine, question("e-ben")).Allow)
+	flushFills(t, f.engine)
+	target := keyNamed(f.engine, miaOn("e-ben"))
+	old, err := f.redis.Get(t.Context(), target).Bytes()
+	require.NoError(t, err)
+
+	r := f.grant(t, "ben", "e-ben", nil)
+	reached(t, f.engine, r)
+	require.False(t, f.ask(t, f.engine, question("e-ben")).Allow)
+	flushFills(t, f.engine)
+	for name, change := range map[string]func(*Options){
+		"that heard the notice": nil,
+		"that asks the admin":   func(o *Options) { o.Replay = -1 },
+	} {
+		t.Run("to an engine "+name, func(t *testing.T) {
+			require.NoError(t, f.redis.Set(t.Context(), target, old, 0).Err())
+			e := f.another(t, change)
+			require.False(t, f.ask(t, e, question("e-ben")).Allow)
+			require.Zero(t, rejected(e))
+		})
+	}
+}
+
+func TestKeysAreRotated(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	f.ask(t, f.engine, question("e-ben"))
+	flushFills(t, f.engine)
+	second := bytes.Repeat([]byte("2"), MinRedisKey)
+
+	both := f.another(t, func(o *Options) { o.RedisKeys = [][]byte{second, testKeys[0]} })
+	f.ask(t, both, question("e-ben"))
+	require.Equal(t, 1, counted(both, layerRedis, kindPermissions, outcomeHit))
+	f.ask(t, both, question("e-anna")) // signed by the second from here on
+	flushFills(t, both)
+
+	only := f.another(t, func(o *Options) { o.RedisKeys = [][]byte{second} })
+	f.ask(t, only, question("e-anna"))
+	require.Zero(t, rejected(only))
+	f.ask(t, only, question("e-ben"))
+	require.Positive(t, rejected(only))
+}
+
+func TestAFlushMakesSlowerOnly(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(o *Options) { o.MemoryLimit = 1 })
+	for range 3 {
+		f.ask(t, f.engine, question("e-ben"))
+		flushFills(t, f.engine)
+		before := f.admin.lookups.Load()
+		f.ask(t, f.engine, question("e-ben"))
+		require.Equal(t, before, f.admin.lookups.Load(), "it was in Redis")
+		require.NoError(t, f.redis.FlushAll(t.Context()).Err())
+		f.ask(t, f.engine, question("e-ben"))
+		require.Greater(t, f.admin.lookups.Load(), before)
+	}
+}
+
+// breakerState is 0 closed, 1 half-open, 2 open.
+func breakerState(e *Engine, l layer) float64 {
+	return valueOf(e.metrics.breakers.WithLabelValues(layers[l]))
+}
+
+// TestRedisGone kills, freezes and restarts Redis.
+func TestRedisGone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(o *Options) { o.MemoryLimit = 1 })
+	f.ask(t, f.engine, question("e-ben"))
+	flushFills(t, f.engine)
+
+	require.NoError(t, f.server.Pause())
+	begun := time.Now()
+	for breakerState(f.engine, layerRedis) != 2 {
+		f.ask(t, f.engine, question("e-ben"))
+		require.Less(t, time.Since(begun), patience)
+	}
+	reads := counted(f.engine, layerRedis, kindPermissions, outcomeError)
+	require.GreaterOrEqual(t, reads, 1)
+	require.NoError(t, f.server.Resume())
+	eventually(t, func() bool {
+		f.ask(t, f.engine, question("e-ben"))
+		return breakerState(f.engine, layerRedis) == 0
+	})
+
+	require.NoError(t, f.server.Stop(t.Context()))
+	eventually(t, func() bool {
+		f.ask(t, f.engine, question("e-anna"))
+		return breakerState(f.engine, layerRedis) == 2
+	})
+	_, port, err := net.SplitHostPort(f.server.Addr())
+	require.NoError(t, err)
+	number, err := strconv.Atoi(port)
+	require.NoError(t, err)
+	again, err := redisserver.Start(t.Context(), redisserver.Options{Port: number, Password: f.server.Password()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, again.Stop(context.Background())) })
+	hits := counted(f.engine, layerRedis, kindPermissions, outcomeHit)
+	eventually(t, func() bool {
+		f.ask(t, f.engine, question("e-anna"))
+		return counted(f.engine, layerRedis, kindPermissions, outcomeHit) > hits
+	})
+}
+
+// TestAColdBatchCostsAFewRoundTrips asks 100 questions of which nothing is in
+// memory: first with nothing in Redis, then with all.
+func TestAColdBatchCostsAFewRoundTrips(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	var objects []policies.Object
+	questions := make([]authz.Question, 100)
+	for i := range questions {
+		id := "n" + strconv.Itoa(i)
+		owner := policies.AccountID([]string{"anna", "ben"}[i%2])
+		objects = append(objects, object(t, policies.KindEnvironment, owner, id, policies.EnvironmentBody{Groups: []policies.GroupID{}}))
+		questions[i] = question(id)
+	}
+	reached(t, f.engine, f.admin.change(t, objects...))
+
+	trips := func(e *Engine) (redis, admin int) {
+		count := &roundTrips{}
+		e.shared.client.AddHook(count)
+		before := f.admin.lookups.Load()
+		decisions, err := e.Decide(t.Context(), 0, questions)
+		require.NoError(t, err)
+		for i, d := range decisions {
+			requireTruth(t, f.admin, f.clock.now(), questions[i], d)
+		}
+		flushFills(t, e)
+		return count.pipelines + count.single, int(f.admin.lookups.Load() - before)
+	}
+	redis, admin := trips(f.engine)
+	require.LessOrEqual(t, redis, 3)
+	require.LessOrEqual(t, admin, 2)
+	redis, admin = trips(f.another(t, nil))
+	require.Equal(t, 1, redis)
+	require.Zero(t, admin)
+}
