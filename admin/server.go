@@ -251,7 +251,7 @@ func (s *Server) publicURL() string {
 func (s *Server) connections(listener net.Listener) *http.Server {
 	living, cancel := context.WithCancel(context.Background())
 	on := &http.Server{
-		BaseContext: func(net.Listener) context.Context { return living },
+		BaseContext:       func(net.Listener) context.Context { return living },
 		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: policies.MaxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
 	}

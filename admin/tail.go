@@ -19,6 +19,7 @@ import (
 const (
 	tailBatch   = 256                    // changes read at once
 	tailTimeout = 10 * time.Second       // for one look at the log
+	loadTimeout = 10 * time.Minute       // for a snapshot of the platform
 	tailPause   = 200 * time.Millisecond // after listening failed
 	// staleAfter is how long ago the database may last have answered for the server
 	// to be ready; it is asked once a second.
@@ -109,9 +110,7 @@ func (t *tail) listen(ctx context.Context) {
 
 // look applies what is new, and notes an outage once.
 func (t *tail) look(ctx context.Context) {
-	bounded, cancel := context.WithTimeout(ctx, tailTimeout)
-	defer cancel()
-	err := t.catchUp(bounded)
+	err := t.catchUp(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
@@ -134,7 +133,7 @@ func (t *tail) catchUp(ctx context.Context) error {
 		if state == nil {
 			return t.rebuild(ctx)
 		}
-		changes, err := t.store.Changes(ctx, state.Revision(), tailBatch)
+		changes, err := t.changes(ctx, state.Revision())
 		if err != nil {
 			return fmt.Errorf("read the log after revision %d: %w", state.Revision(), err)
 		}
@@ -154,10 +153,18 @@ func (t *tail) catchUp(ctx context.Context) error {
 	}
 }
 
+func (t *tail) changes(ctx context.Context, after policies.Revision) ([]policies.Change, error) {
+	ctx, cancel := context.WithTimeout(ctx, tailTimeout)
+	defer cancel()
+	return t.store.Changes(ctx, after, tailBatch)
+}
+
 // compare holds the engine's place, after which the log has nothing, against the
 // database's: a restored database has another.
 func (t *tail) compare(ctx context.Context, state *authz.State) error {
-	head, err := t.store.Head(ctx)
+	bounded, cancel := context.WithTimeout(ctx, tailTimeout)
+	defer cancel()
+	head, err := t.store.Head(bounded)
 	if err != nil {
 		return fmt.Errorf("read the head of the log: %w", err)
 	}
@@ -172,6 +179,8 @@ func (t *tail) compare(ctx context.Context, state *authz.State) error {
 
 // rebuild puts a snapshot of the database in force.
 func (t *tail) rebuild(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
 	var built *authz.State
 	err := t.store.Snapshot(ctx, func(header store.Header, objects iter.Seq2[policies.Object, error]) error {
 		b := authz.NewBuilder(authz.Header{Platform: header.Platform, Revision: header.Revision, Hash: header.Hash})

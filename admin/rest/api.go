@@ -65,9 +65,12 @@ func New(o Options) (*API, error) {
 	}
 	mux := http.NewServeMux()
 	config := huma.Config{
-		OpenAPI:       openAPI(o.Version),
-		Formats:       map[string]huma.Format{"application/json": {Marshal: marshal, Unmarshal: decode}},
-		DefaultFormat: "application/json",
+		OpenAPI: openAPI(o.Version),
+		// huma looks for application/problem+json under json.
+		Formats: map[string]huma.Format{
+			mediaJSON: {Marshal: marshal, Unmarshal: decode}, "json": {Marshal: marshal, Unmarshal: decode},
+		},
+		DefaultFormat: mediaJSON,
 	}
 	a := &API{
 		API: humago.New(mux, config), mux: mux, store: o.Store, engine: o.Engine, log: o.Logger,

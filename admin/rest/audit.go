@@ -67,7 +67,7 @@ type AuditFilters struct {
 	Until  timeText                 `query:"until" doc:"Only changes before this time."`
 	Actor  string                   `query:"actor" doc:"A token's id, or an account that acted."`
 	Action string                   `query:"action" doc:"What was called."`
-	Kind   string                   `query:"kind" doc:"The kind of object." enum:"policy_in_force,token,account,group,environment,policy,role,member,grant"`
+	Kind   string                   `query:"kind" doc:"The kind of object." example:"grant"`
 	ID     string                   `query:"id" doc:"The object's id."`
 	Member policies.CollaborationID `query:"member" doc:"What concerns this collaboration."`
 	Order  string                   `query:"order" enum:"asc,desc" default:"asc" doc:"By revision."`

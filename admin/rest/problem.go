@@ -100,7 +100,7 @@ type Problem struct {
 	Member   policies.CollaborationID `json:"member,omitempty" doc:"The collaboration (wrong-state)."`
 	State    policies.Status          `json:"state,omitempty" doc:"Its state (wrong-state)."`
 	Event    policies.Event           `json:"event,omitempty" doc:"The event that its state refuses (wrong-state)."`
-	Count    int                      `json:"count,omitempty" doc:"How many uses there are (in-use)."`
+	Count    int                      `json:"count,omitzero" doc:"How many uses there are (in-use)."`
 	Uses     []string                 `json:"uses,omitempty" doc:"The first uses (in-use)."`
 	ETag     string                   `json:"etag,omitempty" doc:"The present etag (precondition-failed)."`
 	Revision *policies.Revision       `json:"revision,omitempty" doc:"The present revision (revision-behind)."`
@@ -113,7 +113,7 @@ type Problem struct {
 type Fault struct {
 	Field   string                `json:"field,omitempty" doc:"Path of the field, such as grants[0].roles[1]."`
 	Reason  string                `json:"reason,omitempty" doc:"What is wrong with it."`
-	Line    int                   `json:"line,omitempty" doc:"Line of the body on which the document begins."`
+	Line    int                   `json:"line,omitzero" doc:"Line of the body on which the document begins."`
 	Account policies.AccountID    `json:"account,omitempty" doc:"The document's account, if it could be read."`
 	Errors  []policies.FieldError `json:"errors,omitempty" doc:"What is wrong in the document."`
 }

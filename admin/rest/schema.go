@@ -97,10 +97,7 @@ func (eventSchema) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type
 
 // Schema is that of a kind of object.
 func (kindSchema) Schema(huma.Registry) *huma.Schema {
-	return enum([]policies.Kind{
-		policies.KindPolicyInForce, policies.KindToken, policies.KindAccount, policies.KindGroup, policies.KindEnvironment,
-		policies.KindPolicy, policies.KindRole, policies.KindMember, policies.KindGrant,
-	})
+	return &huma.Schema{Type: huma.TypeString, Examples: []any{string(policies.KindGrant)}}
 }
 
 // Schema is that of a revision.

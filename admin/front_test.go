@@ -1,0 +1,76 @@
+package admin_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/admin"
+)
+
+// TestOverload: what finds no place is sent away at once, and probes never are.
+func TestOverload(t *testing.T) {
+	t.Parallel()
+	p := start(t, func(o *admin.Options) { o.MaxInFlight = 1 })
+	p.account("own")
+	body, more := io.Pipe()
+	held := make(chan answer, 1)
+	go func() {
+		a, _ := p.try("PUT", "/v1/accounts/own/groups/g", body)
+		held <- a
+	}()
+	_, err := more.Write([]byte(`{"name": `))
+	require.NoError(t, err)
+	eventually(t, 10*time.Second, func() bool { return p.do("GET", "/v1/accounts/own", nil).status == 503 })
+	refused := p.do("PUT", "/v1/accounts/own/groups/h", m{"name": "h"}).want(503)
+	require.Equal(t, "urn:usher:problem:nothing-changed", refused.text("type"))
+	require.Equal(t, "1", refused.header.Get("Retry-After"))
+	require.Equal(t, "urn:usher:problem:unavailable", p.do("GET", "/v1/accounts/own", nil).want(503).text("type"))
+	require.Equal(t, 200, p.do("GET", "/health", nil).status)
+	require.Equal(t, 200, p.do("GET", "/ready", nil).status)
+	_, err = more.Write([]byte(`"g"}`))
+	require.NoError(t, err)
+	require.NoError(t, more.Close())
+	require.Equal(t, 201, (<-held).status)
+	p.do("GET", "/v1/accounts/own/groups/g", nil).want(200)
+}
+
+// TestSlowBody: a body that does not come is given up.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	p := start(t, func(o *admin.Options) { o.RequestTimeout = time.Second })
+	p.account("own")
+	conn, err := net.Dial("tcp", p.server.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = fmt.Fprintf(conn, "PUT /v1/accounts/own/groups/g HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", p.token)
+	require.NoError(t, err)
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(line, "HTTP/1.1 408 "), line)
+	p.do("GET", "/v1/accounts/own/groups/g", nil).want(404)
+}
+
+// TestHeaders: a header over the limit is refused, and one that is odd is no
+// panic.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	big := p.do("GET", "/v1/policies", nil, with("X-Long", strings.Repeat("x", 100<<10)))
+	require.Equal(t, 431, big.status)
+	for _, name := range []string{"X-Request-ID", "Usher-Act-As", "If-Match", "Idempotency-Key", "Usher-Min-Revision", "Authorization", "Content-Type", "Accept"} {
+		for _, value := range []string{"", "\xff\xfe", "\"", "\"\"", "*", strings.Repeat("x", 10_000), "1e3", "a, b"} {
+			for _, method := range []string{"GET", "POST", "PUT"} {
+				a := p.do(method, "/v1/accounts/own/roles", m{}, with(name, value))
+				require.Less(t, a.status, 500, "%s %s: %q", method, name, value)
+			}
+		}
+	}
+}

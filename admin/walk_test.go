@@ -1,0 +1,154 @@
+package admin_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// operation is one of /openapi.json.
+type operation struct {
+	method, path string
+	scope        policies.Scope
+	who          string
+	body         bool
+	query        []string // required parameters
+}
+
+func (p *platform) operations() []operation {
+	p.t.Helper()
+	var document struct {
+		Paths map[string]map[string]struct {
+			Scope policies.Scope `json:"x-usher-scope"`
+			Who   struct {
+				May string `json:"may"`
+			} `json:"x-usher-who"`
+			Security   []map[string][]string `json:"security"`
+			Body       *struct{}             `json:"requestBody"`
+			Parameters []struct {
+				Name     string `json:"name"`
+				In       string `json:"in"`
+				Required bool   `json:"required"`
+			} `json:"parameters"`
+			Responses map[string]struct{} `json:"responses"`
+		} `json:"paths"`
+	}
+	require.NoError(p.t, json.Unmarshal(p.do("GET", "/openapi.json", nil, without("Authorization")).want(200).body, &document))
+	var all []operation
+	for path, methods := range document.Paths {
+		for method, o := range methods {
+			op := operation{method: strings.ToUpper(method), path: path, scope: o.Scope, who: o.Who.May, body: o.Body != nil}
+			require.Equal(p.t, []map[string][]string{{"serviceToken": {string(o.Scope)}}}, o.Security, "%s %s", method, path)
+			for _, x := range o.Parameters {
+				if x.In == "query" && x.Required {
+					op.query = append(op.query, x.Name)
+				}
+			}
+			for _, status := range []string{"400", "401", "403", "500", "503"} {
+				require.Contains(p.t, o.Responses, status, "%s %s", method, path)
+			}
+			all = append(all, op)
+		}
+	}
+	require.Greater(p.t, len(all), 50)
+	return all
+}
+
+// url fills in a path with what the walk's world has.
+func (o operation) url(member string) string {
+	path := strings.NewReplacer(
+		"{account}", "own", "{group}", "g", "{environment}", "e", "{policy}", view, "{role}", "viewer",
+		"{member}", member, "{collaboration}", member, "{type}", "environment", "{id}", "e",
+	).Replace(o.path)
+	values := map[string]string{"email": "own@example.com", "type": "environment", "id": "e"}
+	for i, name := range o.query {
+		path += string("?&"[min(i, 1)]) + name + "=" + values[name]
+	}
+	return path
+}
+
+// TestWalk tries every operation of the document as those who may not call it.
+func TestWalk(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	for _, id := range []string{"own", "mia", "eve"} {
+		p.account(id)
+	}
+	p.do("PUT", "/v1/accounts/own/groups/g", m{"name": "g"}).want(201)
+	p.do("PUT", "/v1/accounts/own/environments/e", m{"name": "e"}).want(201)
+	p.do("POST", "/v1/accounts/own/roles", m{"id": "viewer", "name": "Viewer", "policies": []string{view}}).want(201)
+	member := p.member("own", "mia", grant("environment", "e", "viewer"))
+	before := p.do("GET", "/v1/audit?order=desc&limit=1", nil).want(200).body
+
+	tokens := map[policies.Scope]string{}
+	for _, scope := range policies.Scopes {
+		others := slices.DeleteFunc(slices.Clone(policies.Scopes), func(s policies.Scope) bool { return s == scope })
+		tokens[scope] = "Bearer " + p.newToken(others...)
+	}
+	newest := p.do("GET", "/v1/audit?order=desc&limit=1", nil).want(200).body
+	require.NotEqual(t, string(before), string(newest), "tokens are in the audit")
+	for _, o := range p.operations() {
+		var body any
+		if o.body {
+			body = m{}
+		}
+		url := o.url(member)
+		p.do(o.method, url, body, without("Authorization")).want(401)
+		p.do(o.method, url, body, with("Authorization", "Bearer ush_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")).want(401)
+		p.do(o.method, url, body, with("Authorization", tokens[o.scope])).want(403)
+		for _, account := range []string{"eve", "mia"} {
+			a := p.do(o.method, url, body, as(account))
+			switch {
+			case o.who == "alone":
+				a.want(400)
+			case o.who == "anyone", o.who == "member" && !strings.Contains(o.path, "{"), account == "mia" && (o.who == "member" || o.who == "self"):
+				require.Less(t, a.status, 500, "%s %s", o.method, url) // its own
+			default:
+				require.Contains(t, []int{403, 404}, a.status, "%s %s as %s: %s", o.method, url, account, a.body)
+			}
+		}
+		p.do(o.method, url+string("?&"[min(len(o.query), 1)])+"unknown=1", body).want(400)
+		p.do(o.method, url+string("?&"[min(len(o.query), 1)])+"dry_run=true", body).want(400)
+	}
+}
+
+// TestOpenList: nothing but api.md's list answers without credentials, and that does.
+func TestOpenList(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	for _, path := range []string{"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/.well-known/authzen-configuration"} {
+		a := p.do("GET", path, nil, without("Authorization"))
+		require.Equal(t, 200, a.status, path)
+		require.NotEmpty(t, a.body, path)
+	}
+	for _, request := range []string{
+		"GET /", "GET /v1", "GET /v1/nothing", "POST /v1/accounts/own", "GET //v1/policies", "GET /v1/../health", "GET /v1/policies/",
+		"GET /v1/feed", "POST /v1/feed/lookup", "GET /v1/bundles/usher.tar.gz", "GET /v1/bundles/other.tar.gz", "POST /v1/logs", "POST /v1/status",
+		"POST /access/v1/evaluation", "POST /access/v1/evaluations", "GET /debug/pprof/", "GET /schemas/Problem.json", "GET /openapi.yaml", "DELETE /docs",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		p.do(method, path, nil, without("Authorization")).want(401)
+	}
+	p.do("GET", "/v1/nothing", nil).want(404)
+	p.do("GET", "/v1/policies/", nil).want(404)
+	wrong := p.do("POST", "/v1/accounts/own", m{}).want(405)
+	require.Equal(t, []string{"GET", "PUT", "DELETE"}, wrong.header.Values("Allow"))
+	require.Equal(t, "abc-1", p.do("GET", "/v1/policies", nil, with("X-Request-ID", "abc-1")).want(200).header.Get("X-Request-ID"))
+
+	page := p.do("GET", "/docs", nil, without("Authorization"))
+	require.Contains(t, page.header.Get("Content-Type"), "text/html")
+	require.Contains(t, page.header.Get("Content-Security-Policy"), "default-src 'none'")
+	for _, outside := range []string{"<script", "http:", "https:", "src=", "@import", "url("} {
+		require.NotContains(t, string(page.body), outside)
+	}
+	for _, o := range p.operations() {
+		require.Contains(t, string(page.body), o.path)
+	}
+	require.Equal(t, http.StatusOK, p.do("HEAD", "/v1/policies", nil).status)
+}
