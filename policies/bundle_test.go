@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -21,76 +22,76 @@ import (
 )
 
 // someWorld is a random world as a platform at revision 7.
-func someWorld(t testing.TB, seed uint64) policies.PlatformData {
-	t.Helper()
+func someWorld(tb testing.TB, seed uint64) policies.PlatformData {
+	tb.Helper()
 	world, err := policiestest.NewWorld(policiestest.SeededDice(seed), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	require.NoError(t, err)
-	return platformOf(t, world.Documents...)
+	require.NoError(tb, err)
+	return platformOf(tb, world.Documents...)
 }
 
-func platformOf(t testing.TB, documents ...policies.Document) policies.PlatformData {
-	t.Helper()
+func platformOf(tb testing.TB, documents ...policies.Document) policies.PlatformData {
+	tb.Helper()
 	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	policy, err := policies.NewPolicyInForce(catalogue, rego.Modules())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	platform, err := policiestest.NewDocumentsPlatform(7, policy, documents...)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return platform
 }
 
-func writeBundle(t testing.TB, p policies.PlatformData) []byte {
-	t.Helper()
+func writeBundle(tb testing.TB, p policies.PlatformData) []byte {
+	tb.Helper()
 	var archive bytes.Buffer
-	require.NoError(t, policies.WriteBundle(&archive, p))
+	require.NoError(tb, policies.WriteBundle(&archive, p))
 	return archive.Bytes()
 }
 
 // unpack is what the standard library finds in a bundle.
-func unpack(t testing.TB, archive []byte) map[string][]byte {
-	t.Helper()
+func unpack(tb testing.TB, archive []byte) map[string][]byte {
+	tb.Helper()
 	zr, err := gzip.NewReader(bytes.NewReader(archive))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	files := map[string][]byte{}
 	for tr := tar.NewReader(zr); ; {
 		header, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			_, err = io.Copy(io.Discard, zr)
-			require.NoError(t, err)
+			require.NoError(tb, err)
 			return files
 		}
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		files[header.Name], err = io.ReadAll(tr)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 	}
 }
 
 // pack makes an archive of files, sorted by name.
-func pack(t testing.TB, files map[string][]byte) []byte {
-	t.Helper()
+func pack(tb testing.TB, files map[string][]byte) []byte {
+	tb.Helper()
 	var archive bytes.Buffer
 	zw := gzip.NewWriter(&archive)
 	tw := tar.NewWriter(zw)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		require.NoError(t, tw.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Size: int64(len(files[name])), Mode: 0o644}))
+		require.NoError(tb, tw.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Size: int64(len(files[name])), Mode: 0o644}))
 		_, err := tw.Write(files[name])
-		require.NoError(t, err)
+		require.NoError(tb, err)
 	}
-	require.NoError(t, tw.Close())
-	require.NoError(t, zw.Close())
+	require.NoError(tb, tw.Close())
+	require.NoError(tb, zw.Close())
 	return archive.Bytes()
 }
 
-func vectorDocument(t testing.TB, name string) policies.Document {
-	t.Helper()
+func vectorDocument(tb testing.TB, name string) policies.Document {
+	tb.Helper()
 	vectors, err := policiestest.Vectors()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	for _, v := range vectors {
 		if v.Name == name {
 			return v.Document
 		}
 	}
-	require.Fail(t, "no such vector", name)
+	require.Fail(tb, "no such vector", name)
 	return policies.Document{}
 }
 

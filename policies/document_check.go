@@ -1,6 +1,9 @@
 package policies
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // checkDocument adds to errs all that is wrong with d, resolves the roles of its
 // grants from names to ids in place, and holds policies against the catalogue
@@ -158,12 +161,7 @@ var documentStatuses = []Status{
 }
 
 func isDocumentStatus(s Status) bool {
-	for _, known := range documentStatuses {
-		if s == known {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(documentStatuses, s)
 }
 
 func groupSet(d *Document) map[GroupID]bool {

@@ -21,10 +21,10 @@ func document(parts ...string) string {
 	return "{" + strings.Join(append([]string{account}, parts...), ", ") + "}"
 }
 
-func index(t testing.TB) policies.CatalogueIndex {
-	t.Helper()
+func index(tb testing.TB) policies.CatalogueIndex {
+	tb.Helper()
 	c, err := policies.EmbeddedCatalogue()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return c.Index()
 }
 

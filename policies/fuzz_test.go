@@ -3,6 +3,7 @@ package policies_test
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -129,10 +130,7 @@ func FuzzBundleData(f *testing.F) {
 	f.Add([]byte(strings.Repeat(`{"usher":`, 100_000)))
 	f.Add([]byte(`{"usher": {"accounts": {"a": ` + strings.Repeat("[", 100_000)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		altered := map[string][]byte{}
-		for name, content := range files {
-			altered[name] = content
-		}
+		altered := maps.Clone(files)
 		altered["/data.json"] = data
 		contents, err := policies.ReadBundle(bytes.NewReader(pack(t, altered)))
 		if err != nil {

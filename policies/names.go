@@ -52,7 +52,7 @@ func ValidColor(s string) bool {
 		return false
 	}
 	for _, c := range []byte(s[1:]) {
-		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F') {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
 			return false
 		}
 	}

@@ -86,6 +86,7 @@ func kindName(k jsontext.Kind) string {
 		return "an object"
 	case '[', ']':
 		return "an array"
+	case jsontext.KindInvalid:
 	}
 	return "of this kind"
 }

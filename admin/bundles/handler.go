@@ -36,7 +36,7 @@ type Options struct {
 
 	MinInterval     time.Duration         // between bundles built for polls; 5 s if zero
 	MinRevisionWait time.Duration         // for the state to catch up; 2 s if zero
-	Logger          *slog.Logger          // slog.Default if nil
+	Logger          *slog.Logger          // none if nil
 	Registerer      prometheus.Registerer // no metrics if nil
 }
 
@@ -82,7 +82,7 @@ func New(o Options) (*Handler, error) {
 		o.MinRevisionWait = DefaultMinRevisionWait
 	}
 	if o.Logger == nil {
-		o.Logger = slog.Default()
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	m, err := newMetrics(o.Registerer)
 	if err != nil {

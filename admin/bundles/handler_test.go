@@ -141,6 +141,14 @@ func (f fixture) stateAt(t *testing.T, revision policies.Revision) policies.Plat
 	return stateOf(t, revision, f.policy, f.world)
 }
 
+// setAfter sets the state in a while.
+func (f fixture) setAfter(d time.Duration, state policies.PlatformData) {
+	go func() {
+		<-time.After(d)
+		f.set(state)
+	}()
+}
+
 func (f fixture) get(t *testing.T, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/bundles/usher.tar.gz", nil)
@@ -266,15 +274,19 @@ func TestMinIntervalIsKept(t *testing.T) {
 		require.Equal(t, uint64(2), f.builds(t))
 
 		// And in a storm of changes, one build every interval.
+		states := make([]policies.PlatformData, 600)
+		for i := range states {
+			states[i] = f.stateAt(t, policies.Revision(3+i))
+		}
 		storm, stop := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(storm)
-			for rev := policies.Revision(3); ; rev++ {
+			for _, state := range states {
 				select {
 				case <-stop:
 					return
 				case <-time.After(100 * time.Millisecond):
-					f.set(f.stateAt(t, rev))
+					f.set(state)
 				}
 			}
 		}()
@@ -317,10 +329,7 @@ func TestLongPoll(t *testing.T) {
 		require.Equal(t, 30*time.Second, time.Since(begin))
 
 		// Something new: at once.
-		go func() {
-			time.Sleep(7 * time.Second) // of the bubble's clock
-			f.set(f.stateAt(t, 2))
-		}()
+		f.setAfter(7*time.Second, f.stateAt(t, 2))
 		begin = time.Now()
 		requireRevision(t, f.get(t, opa...), 2)
 		require.Equal(t, 7*time.Second, time.Since(begin))
@@ -362,17 +371,11 @@ func TestNotOlderThanTheRequest(t *testing.T) {
 		f := setup(t, time.Hour)
 		f.set(f.stateAt(t, 1))
 		f.head = func() (policies.Revision, error) { return 2, nil }
-		go func() {
-			time.Sleep(time.Second) // of the bubble's clock
-			f.set(f.stateAt(t, 2))
-		}()
+		f.setAfter(time.Second, f.stateAt(t, 2))
 		requireRevision(t, f.get(t), 2)
 
 		// So is a revision that the caller asks for, in a poll too.
-		go func() {
-			time.Sleep(time.Second)
-			f.set(f.stateAt(t, 3))
-		}()
+		f.setAfter(time.Second, f.stateAt(t, 3))
 		requireRevision(t, f.get(t, "If-None-Match", `"x"`, "Usher-Min-Revision", "3"), 3)
 
 		w := f.get(t, "Usher-Min-Revision", "4")

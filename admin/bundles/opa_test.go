@@ -43,7 +43,7 @@ type opa struct {
 
 func startOPA(t *testing.T, url, polling string) *opa {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "opa") // t.TempDir is too long for a socket's path
+	dir, err := os.MkdirTemp("", "opa") //nolint:usetesting // t.TempDir is too long for the path of a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	config, socket := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "s")
@@ -52,7 +52,7 @@ services: {usher: {url: %q, credentials: {bearer: {token: secret}}}}
 bundles: {usher: {service: usher, resource: v1/bundles/usher.tar.gz, polling: %s}}
 `, url, polling), 0o600))
 	o := &opa{output: new(bytes.Buffer), done: make(chan struct{})}
-	cmd := exec.CommandContext(t.Context(), opaProgram(t), "run", "--server", "--addr", "unix://"+socket, //nolint:gosec // the program that the test is about
+	cmd := exec.CommandContext(t.Context(), opaProgram(t), "run", "--server", "--addr", "unix://"+socket,
 		"--config-file", config, "--log-level", "debug", "--disable-telemetry")
 	cmd.Stdout, cmd.Stderr = o.output, o.output
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

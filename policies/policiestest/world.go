@@ -47,8 +47,10 @@ type worldBuilder struct {
 func (b *worldBuilder) account(i int) {
 	id := b.naming.id("account")
 	b.world.accounts = append(b.world.accounts, policies.Account{
-		ID:          policies.AccountID(id),
-		Email:       fmt.Sprintf("%s%d@%s", pick(b.dice, []string{"mia", "Mia.O'Hara+x", "имя", "a_b"}), i, pick(b.dice, []string{"example.com", "Example.ORG", "bücher.example"})),
+		ID: policies.AccountID(id),
+		Email: fmt.Sprintf("%s%d@%s",
+			pick(b.dice, []string{"mia", "Mia.O'Hara+x", "имя", "a_b"}), i,
+			pick(b.dice, []string{"example.com", "Example.ORG", "bücher.example"})),
 		DisplayName: b.naming.text(),
 	})
 }
