@@ -205,6 +205,15 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 }
 
+func (s *Server) stopping() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // cut ends the writes that are under way.
 func (s *Server) cut() {
 	s.mu.Lock()

@@ -108,11 +108,12 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q query) {
 		err = closeErr
 	}
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded): // first: net/http ends the context at a failed write
+	case errors.Is(err, errStopping), s.stopping():
+	case errors.Is(err, os.ErrDeadlineExceeded): // before the context: net/http ends the context at a failed write
 		s.metrics.dropped.Inc()
 		s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "feed reader does not read, connection dropped",
 			slog.String("remote", r.RemoteAddr), slog.Duration("timeout", s.o.WriteTimeout))
-	case errors.Is(err, errStopping), r.Context().Err() != nil:
+	case r.Context().Err() != nil:
 	default:
 		s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "feed connection ended", slog.String("remote", r.RemoteAddr), slog.Any("error", err))
 	}
@@ -175,12 +176,10 @@ func (st *stream) await(ctx context.Context) error {
 }
 
 func (st *stream) alive(ctx context.Context) error {
-	select {
-	case <-st.s.done:
+	if st.s.stopping() {
 		return errStopping
-	default:
-		return ctx.Err()
 	}
+	return ctx.Err()
 }
 
 // wait returns when the ring may have more, after a heartbeat at the latest.

@@ -1,0 +1,317 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/authz/problem"
+	"github.com/usher-authz/usher/policies"
+)
+
+const patience = 20 * time.Second
+
+// nobody is a sink on demand that takes everything.
+type nobody struct{}
+
+func (nobody) Begin(Beginning) error { return nil }
+func (nobody) Notice(Notice) error   { return nil }
+func (nobody) Observe(time.Time)     {}
+
+func startClient(t testing.TB, o Options) *Client {
+	t.Helper()
+	if o.RetryMin == 0 {
+		o.RetryMin, o.RetryMax = time.Millisecond, 5*time.Millisecond
+	}
+	if o.Notices == nil {
+		o.Notices = nobody{}
+	}
+	c, err := New(o)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	return c
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick, end := time.NewTicker(2*time.Millisecond), time.NewTimer(patience)
+	defer tick.Stop()
+	defer end.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			require.FailNow(t, "this did not come true: "+what)
+		}
+	}
+}
+
+func serve(t testing.TB, handler http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// lines is a stream of frames, ended by a flush that the client sees at once.
+func lines(t testing.TB, frames ...Frame) []byte {
+	t.Helper()
+	var out []byte
+	for _, f := range frames {
+		line, err := AppendFrame(out, f)
+		require.NoError(t, err)
+		out = append(line, '\n')
+	}
+	return out
+}
+
+// beginning is an empty snapshot at a revision, as frames.
+func beginning(t testing.TB, platform string, revision policies.Revision) []Frame {
+	t.Helper()
+	hash := hashOf(revision.String())
+	header := &Snapshot{Platform: platform, Revision: revision, Hash: hash, Time: testTime, After: revision, AfterHash: hash}
+	line, err := AppendFrame(nil, header)
+	require.NoError(t, err)
+	return []Frame{&Heartbeat{Revision: revision, Hash: hash, Time: testTime}, header, NewTally(line).End()}
+}
+
+func TestOptionsAreValidated(t *testing.T) {
+	t.Parallel()
+	_, err := New(Options{URL: "ftp://x", Replay: MaxReplay + 1, Silence: -1})
+	require.ErrorContains(t, err, "http[s]://HOST")
+	require.ErrorContains(t, err, "exactly one of Sink and Notices")
+	require.ErrorContains(t, err, "Replay is")
+	require.ErrorContains(t, err, "negative")
+	for _, url := range []string{"", "x", "http://", "http://u:secret@x", "http://x?y=z", "http://x#y", "http://x\x00"} {
+		_, err := New(Options{URL: url, Notices: nobody{}})
+		require.Error(t, err, url)
+		require.NotContains(t, err.Error(), "secret")
+	}
+	registry := prometheus.NewRegistry()
+	_, err = New(Options{URL: "http://x/below", Notices: nobody{}, Registerer: registry})
+	require.NoError(t, err)
+	_, err = New(Options{URL: "http://x", Notices: nobody{}, Registerer: registry})
+	require.ErrorContains(t, err, "duplicate metrics collector registration")
+}
+
+func TestRunTwice(t *testing.T) {
+	t.Parallel()
+	c := startClient(t, Options{URL: serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
+	eventually(t, "it runs", func() bool { return c.running.Load() })
+	require.ErrorContains(t, c.Run(context.Background()), "runs already")
+}
+
+// TestWhatTheServerIsAsked: the token, the mode, the place to resume from, and no
+// redirect.
+func TestWhatTheServerIsAsked(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var asked []*http.Request
+	elsewhere := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") })
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked = append(asked, r.Clone(context.Background()))
+		nth := len(asked)
+		mu.Unlock()
+		if nth == 1 {
+			http.Redirect(w, r, elsewhere, http.StatusFound)
+			return
+		}
+		w.Header().Set("Content-Type", ContentType+"; charset=utf-8")
+		_, _ = w.Write(lines(t, beginning(t, "p", 5)...))
+	})
+	var log bytes.Buffer
+	c := startClient(t, Options{
+		URL: url + "/below/", Token: "ush_secret", Replay: 17,
+		Logger: slog.New(slog.NewTextHandler(&syncWriter{w: &log}, nil)),
+	})
+	require.NoError(t, c.WaitReady(t.Context()))
+	eventually(t, "it resumes", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(asked) >= 3
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for _, r := range asked {
+		require.Equal(t, "/below"+StreamPath, r.URL.Path)
+		require.Equal(t, "Bearer ush_secret", r.Header.Get("Authorization"))
+	}
+	require.Equal(t, "mode=notices&replay=17", asked[1].URL.RawQuery)
+	require.Equal(t, "hash="+hashOf("5").String()+"&mode=notices&platform=p&replay=17&revision=5", asked[2].URL.RawQuery)
+	require.NotContains(t, log.String(), "secret")
+	require.Equal(t, policies.Revision(5), c.Status().Revision)
+}
+
+type syncWriter struct {
+	mu sync.Mutex
+	w  *bytes.Buffer
+}
+
+func (s *syncWriter) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(p)
+}
+
+func TestAnswersThatAreNoStream(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		want   RefusalKind
+	}{
+		"another type": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }, RefusedMalformed},
+		"another encoding": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", ContentType)
+			w.Header().Set("Content-Encoding", "br")
+		}, RefusedMalformed},
+		"not compressed": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", ContentType)
+			w.Header().Set("Content-Encoding", "zstd")
+			_, _ = w.Write([]byte("this is not zstd at all"))
+		}, RefusedMalformed},
+		"not compressed either": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", ContentType)
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = w.Write([]byte("this is not gzip at all"))
+		}, RefusedMalformed},
+		"compressed and cut short": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", ContentType)
+			w.Header().Set("Content-Encoding", "zstd")
+			z, _ := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+			_, _ = z.Write(lines(t, beginning(t, "p", 5)...))
+			_ = z.Flush()
+		}, RefusedTruncated},
+		"an altered byte in what is compressed": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", ContentType)
+			w.Header().Set("Content-Encoding", "zstd")
+			var out bytes.Buffer
+			z, _ := zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1))
+			_, _ = z.Write(bytes.Repeat(lines(t, beginning(t, "p", 5)[:1]...), 100))
+			_ = z.Close()
+			out.Bytes()[out.Len()-1] ^= 1
+			_, _ = w.Write(out.Bytes())
+		}, RefusedMalformed},
+		"another platform": {func(w http.ResponseWriter, _ *http.Request) {
+			problem.Problem{Type: problem.OtherPlatform, Status: http.StatusConflict}.Write(w)
+		}, RefusedPlatform},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := startClient(t, Options{URL: serve(t, c.answer)})
+			eventually(t, "it is refused", func() bool { return client.Status().Refusals[c.want] > 0 })
+			require.Len(t, client.Status().Refusals, 1)
+		})
+	}
+}
+
+func TestStatusErrors(t *testing.T) {
+	t.Parallel()
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		problem.Problem{Type: problem.Forbidden, Status: http.StatusForbidden, Detail: "no", RetryAfter: 90 * time.Second}.Write(w)
+	})
+	c, err := New(Options{URL: url, Notices: nobody{}})
+	require.NoError(t, err)
+	_, err = c.connect(t.Context())
+	var status *StatusError
+	require.ErrorAs(t, err, &status)
+	require.Equal(t, http.StatusForbidden, status.Status)
+	require.Equal(t, problem.Forbidden, status.Problem.Type)
+	require.Equal(t, 90*time.Second, status.RetryAfter)
+	require.EqualError(t, err, "the server answered 403 Forbidden: no")
+	c.transport.CloseIdleConnections()
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", ContentType)
+		_, _ = w.Write(lines(t, beginning(t, "p", 5)...))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	t.Cleanup(s.Close)
+	stranger := startClient(t, Options{URL: s.URL})
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
+	trusting := startClient(t, Options{URL: s.URL, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}})
+	require.NoError(t, trusting.WaitReady(t.Context()))
+	require.False(t, stranger.Ready())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, stranger.WaitReady(ctx), context.Canceled)
+}
+
+func TestLookupAnswersThatDoNotAnswer(t *testing.T) {
+	t.Parallel()
+	const head = `{"platform":"p","revision":5,"hash":"0000000000000000000000000000000000000000000000000000000000000000"`
+	good := head + `,"accounts":{"a":{"changed":3,"unchanged":true}},"owners":{"group:g":null},"subjects":{"s":false}}`
+	for name, body := range map[string]string{
+		"not JSON":            `{`,
+		"duplicate":           strings.Replace(good, `"revision":5`, `"revision":5,"revision":5`, 1),
+		"no platform":         strings.Replace(good, `"platform":"p"`, `"platform":""`, 1),
+		"too old":             strings.Replace(good, `"revision":5`, `"revision":4`, 1),
+		"no account":          strings.Replace(good, `"a":{`, `"b":{`, 1),
+		"no owner":            strings.Replace(good, `"group:g"`, `"group:h"`, 1),
+		"no subject":          strings.Replace(good, `"s":`, `"t":`, 1),
+		"neither":             strings.Replace(good, `,"unchanged":true`, ``, 1),
+		"changed in the end":  strings.Replace(good, `"changed":3`, `"changed":6`, 1),
+		"changed since":       strings.Replace(good, `"changed":3`, `"changed":5`, 1),
+		"cut short":           good[:len(good)-1],
+		"with something else": good + good,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := New(Options{Notices: nobody{}, URL: serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, body) })})
+			require.NoError(t, err)
+			_, err = c.Lookup(t.Context(), LookupRequest{
+				Min: 5, Accounts: []LookupAccountRequest{{ID: "a", Since: 4}},
+				Resources: []policies.Resource{{Type: policies.TypeGroup, ID: "g"}}, Subjects: []policies.AccountID{"s"},
+			})
+			var answer *AnswerError
+			require.ErrorAs(t, err, &answer)
+			require.NotNil(t, errors.Unwrap(answer))
+			c.transport.CloseIdleConnections()
+		})
+	}
+}
+
+func TestUnchanged(t *testing.T) {
+	t.Parallel()
+	epoch := policies.NewRevision(1, 0)
+	for _, c := range []struct {
+		since, changed, revision policies.Revision
+		want                     bool
+	}{
+		{5, 5, 9, true}, {9, 5, 9, true},
+		{4, 5, 9, false},                // changed since
+		{10, 5, 9, false},               // known at a later revision than this
+		{0, 0, 9, false},                // not known at all
+		{9, 5, epoch + 1, false},        // revision 9 may have been lost
+		{epoch + 1, 5, epoch + 2, true}, // the change is of the epoch before
+	} {
+		require.Equal(t, c.want, Unchanged(c.since, c.changed, c.revision), "%+v", c)
+	}
+}
