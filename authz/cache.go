@@ -16,27 +16,56 @@ type cache struct {
 	entries *otter.Cache[cacheKey, *entry]
 }
 
-// cacheKey is (subject, resource); the subject is an account.
+// cacheKey is (subject, resource); the subject is an account, the type of the
+// resource its place in policies.ResourceTypes, since a number is hashed faster
+// than a name.
 type cacheKey struct {
 	subject policies.AccountID
-	kind    policies.ResourceType
 	id      string
+	kind    uint8
 }
 
-func keyOf(q *Question) cacheKey {
-	return cacheKey{policies.AccountID(q.Subject), policies.ResourceType(q.ResourceType), q.ResourceID}
+// keyOf is false for what is unknown by its type already.
+func keyOf(q *Question) (cacheKey, bool) {
+	kind := kindOf(policies.ResourceType(q.ResourceType))
+	ok := q.SubjectType == subjectAccount && kind != kindUnknown
+	return cacheKey{policies.AccountID(q.Subject), q.ResourceID, kind}, ok
+}
+
+const (
+	kindEnvironment uint8 = iota
+	kindGroup
+	kindEnvironments
+	kindGroups
+	kindAccount
+	kindUnknown
+)
+
+func kindOf(t policies.ResourceType) uint8 {
+	switch t {
+	case policies.TypeEnvironment:
+		return kindEnvironment
+	case policies.TypeGroup:
+		return kindGroup
+	case policies.TypeEnvironments:
+		return kindEnvironments
+	case policies.TypeGroups:
+		return kindGroups
+	case policies.TypeAccount:
+		return kindAccount
+	default:
+		return kindUnknown
+	}
 }
 
 // clone keeps the key without what its strings were cut from: a request's body.
 func (k cacheKey) clone() cacheKey {
-	return cacheKey{
-		policies.AccountID(strings.Clone(string(k.subject))),
-		policies.ResourceType(strings.Clone(string(k.kind))),
-		strings.Clone(k.id),
-	}
+	return cacheKey{policies.AccountID(strings.Clone(string(k.subject))), strings.Clone(k.id), k.kind}
 }
 
-func (k cacheKey) resource() policies.Resource { return policies.Resource{Type: k.kind, ID: k.id} }
+func (k cacheKey) resource() policies.Resource {
+	return policies.Resource{Type: policies.ResourceTypes[k.kind], ID: k.id}
+}
 
 // entry is what was found for a key at one root.
 type entry struct {
@@ -98,7 +127,7 @@ func (e *entry) holds(r *root, k cacheKey) bool {
 	if m, ok := a.subjects.get(k.subject); ok && m.changed > e.revision {
 		return false
 	}
-	if k.kind != policies.TypeEnvironment {
+	if k.kind != kindEnvironment {
 		return true
 	}
 	at, ok := a.environments.get(policies.EnvironmentID(k.id))

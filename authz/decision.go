@@ -63,7 +63,7 @@ type Effective struct {
 	Level             policies.Level     `json:"level,omitempty"`
 	Roles             []string           `json:"roles,omitempty"`
 	Policies          []EffectivePolicy  `json:"policies,omitempty"` // sorted by id
-	ReceiveLoadAlerts bool               `json:"receive_load_alerts,omitempty"`
+	ReceiveLoadAlerts bool               `json:"receive_load_alerts,omitzero"`
 	ValidUntil        string             `json:"valid_until,omitempty"` // RFC 3339
 }
 

@@ -265,10 +265,11 @@ func (e *Engine) Decide(ctx context.Context, min policies.Revision, questions []
 
 // hit finds what is cached for q and may be used at r and now.
 func (e *Engine) hit(r *root, q *Question, now int64) *entry {
-	if q.Explain || q.SubjectType != subjectAccount {
+	k, ok := keyOf(q)
+	if q.Explain || !ok {
 		return nil
 	}
-	found := e.cache.find(r, keyOf(q), now)
+	found := e.cache.find(r, k, now)
 	if found != nil {
 		e.metrics.hits.inc()
 	}
@@ -298,14 +299,14 @@ func (e *Engine) miss(ctx context.Context, r *root, q Question, now int64) (Deci
 // keeps what may be kept.
 func (e *Engine) resolve(ctx context.Context, r *root, q Question) (*Permissions, error) {
 	e.metrics.misses.Inc()
-	if q.SubjectType != subjectAccount {
+	k, ok := keyOf(&q)
+	if !ok {
 		made, err := e.evaluate(ctx, r, &q, e.now())
 		if err != nil {
 			return nil, err
 		}
 		return made.permissions, nil
 	}
-	k := keyOf(&q)
 	for {
 		made, led, err := e.flights.do(ctx, flightKey{k, r.number}, func(ctx context.Context) (*entry, error) {
 			now := e.now()

@@ -497,12 +497,8 @@ func (m *machine) questions() []policiestest.Question {
 // s holds.
 func plainRego(t testing.TB, s *State) func(q Question, now time.Time) Decision {
 	t.Helper()
-	var packed bytes.Buffer
-	require.NoError(t, policies.WriteBundle(&packed, s.PlatformData()))
-	unpacked, err := bundle.NewReader(&packed).Read()
-	require.NoError(t, err)
 	query, err := oparego.New(oparego.Compiler(plainCompiler(t, s.policy)),
-		oparego.Store(inmem.NewFromObjectWithOpts(unpacked.Data, inmem.OptReturnASTValuesOnRead(true))),
+		oparego.Store(inmem.NewFromObjectWithOpts(bundleData(t, s), inmem.OptReturnASTValuesOnRead(true))),
 		oparego.Query("data.usher.authz.decision"),
 		oparego.GenerateJSON(func(x *ast.Term, _ *oparego.EvalContext) (any, error) { return x.Value, nil }),
 	).PrepareForEval(context.Background())
@@ -517,6 +513,16 @@ func plainRego(t testing.TB, s *State) func(q Question, now time.Time) Decision 
 		require.NoError(t, err)
 		return d
 	}
+}
+
+// bundleData are the data of the bundle of s, as OPA reads it.
+func bundleData(t testing.TB, s *State) map[string]any {
+	t.Helper()
+	var packed bytes.Buffer
+	require.NoError(t, policies.WriteBundle(&packed, s.PlatformData()))
+	unpacked, err := bundle.NewReader(&packed).Read()
+	require.NoError(t, err)
+	return unpacked.Data
 }
 
 func plainCompiler(t testing.TB, p *Policy) *ast.Compiler {

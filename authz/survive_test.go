@@ -66,8 +66,7 @@ func TestWhatSurvives(t *testing.T) {
 			require.NoError(t, e.Apply(context.Background(), changeAfter(t, e.State(), tt.change...)))
 			var anew []string
 			for _, pair := range all {
-				q := pairQuestion(pair)
-				if e.cache.find(e.current.Load(), keyOf(&q), e.now()) == nil {
+				if cached(e, pairQuestion(pair)) == nil {
 					anew = append(anew, pair)
 				}
 			}
@@ -79,12 +78,16 @@ func TestWhatSurvives(t *testing.T) {
 		e := companyEngine(t, Options{}, nil)
 		check(t, e, mayOn("mia", actionView, "app"))
 		require.NoError(t, e.Apply(context.Background(), changeAt(t, e.State(), policies.NewRevision(1, 0))))
-		q := mayOn("mia", actionView, "app")
-		require.Nil(t, e.cache.find(e.current.Load(), keyOf(&q), e.now()))
+		require.Nil(t, cached(e, mayOn("mia", actionView, "app")))
 	})
 }
 
 func pairQuestion(pair string) Question {
 	at := slices.Index([]byte(pair), ' ')
 	return mayOn(pair[:at], actionView, pair[at+1:])
+}
+
+func cached(e *Engine, q Question) *entry {
+	k, _ := keyOf(&q)
+	return e.cache.find(e.current.Load(), k, e.now())
 }
