@@ -43,20 +43,29 @@ type Entry struct {
 }
 
 // Parameters: since, until, actor, action, kind, id, member, the revision and the
-// ordinal to begin after, limit, owner.
+// ordinal to begin after, limit, owner. The platform's log goes along the revisions,
+// an owner's along its changes.
 const (
-	selectEntries = `select c.revision, c.ordinal, r.at, r.token, r.token_name, r.account, r.local, r.request_id, coalesce(r.address, '') as address,
-    r.action, c.kind, c.owner, c.id, c.before, c.after, c.personal
-from changes c join revisions r on r.revision = c.revision
+	entryColumns = `select c.revision, c.ordinal, r.at, r.token, r.token_name, r.account, r.local, r.request_id, coalesce(r.address, '') as address,
+    r.action, c.kind, c.owner, c.id, c.before, c.after, c.personal`
+	entryFilter = `
 where ($1::timestamptz is null or r.at >= $1) and ($2::timestamptz is null or r.at < $2)
     and ($3 = '' or r.token = $3 or r.account = $3) and ($4 = '' or r.action = $4)
     and ($5 = '' or c.kind = $5) and ($6 = '' or c.id = $6)
     and ($7 = '' or c.kind = 'member' and c.id = $7 or c.kind = 'grant' and split_part(c.id, '/', 1) = $7)`
+	entriesOfAll = entryColumns + `
+from revisions r join lateral (select * from changes a where a.owner = any (r.owners) and a.revision = r.revision) c on true` + entryFilter
 
-	sqlEntries       = selectEntries + ` and (c.revision, c.ordinal) > ($8, $9) order by c.revision, c.ordinal limit $10`
-	sqlEntriesDown   = selectEntries + ` and (c.revision, c.ordinal) < ($8, $9) order by c.revision desc, c.ordinal desc limit $10`
-	sqlEntriesOf     = selectEntries + ` and c.owner = $11 and (c.revision, c.ordinal) > ($8, $9) order by c.revision, c.ordinal limit $10`
-	sqlEntriesOfDown = selectEntries + ` and c.owner = $11 and (c.revision, c.ordinal) < ($8, $9) order by c.revision desc, c.ordinal desc limit $10`
+	sqlEntries     = entriesOfAll + ` and r.revision >= $8 and (r.revision, c.ordinal) > ($8, $9) order by r.revision, c.ordinal limit $10`
+	sqlEntriesDown = entriesOfAll + ` and r.revision <= $8 and (r.revision, c.ordinal) < ($8, $9) order by r.revision desc, c.ordinal desc limit $10`
+	// The inner order keeps the planner to the owner's changes (offset 0: it does not
+	// look inside).
+	sqlEntriesOf = entryColumns + `
+from (select * from changes where owner = $11 and (revision, ordinal) > ($8, $9) order by revision, ordinal offset 0) c
+    join revisions r on r.revision = c.revision` + entryFilter + ` order by c.revision, c.ordinal limit $10`
+	sqlEntriesOfDown = entryColumns + `
+from (select * from changes where owner = $11 and (revision, ordinal) < ($8, $9) order by revision desc, ordinal desc offset 0) c
+    join revisions r on r.revision = c.revision` + entryFilter + ` order by c.revision desc, c.ordinal desc limit $10`
 )
 
 type entryRow struct {

@@ -24,7 +24,8 @@ order by c.owner, c.id`
 	sqlAccountsByEmails = `select id, email, email_key, display_name, created_at, revision from accounts where email_key = any ($1::text[])`
 	// The removed records that give way to live ones of the same account.
 	sqlRemovedOf = selectMembers + `
-where c.status = 'removed' and (c.owner, c.account) in (select * from unnest($1::text[], $2::text[]))
+join unnest($1::text[], $2::text[]) as live (owner, account) on c.owner = live.owner and c.account = live.account
+where c.status = 'removed'
 order by c.owner, c.id`
 )
 

@@ -31,8 +31,8 @@ select id, email, email_key, display_name, created_at, revision from accounts wh
 	sqlSystemPolicies = `select id from system_policies`
 
 	// Whether anything that a view rests on has changed since its revision.
-	sqlViewIsStale = `select exists (select from changes
-    where revision > $1 and (owner = any ($2::text[]) or kind = 'account' and id = any ($3::text[]) or kind = 'policy_in_force'))`
+	// ("" owns the policy in force).
+	sqlViewIsStale = `select exists (select from revisions where revision > $1 and (owners && $2::text[] or owners && $3::text[] or '' = any (owners)))`
 )
 
 // importView is the part of the platform that a batch of documents is about, at one

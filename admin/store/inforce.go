@@ -23,10 +23,10 @@ on conflict on constraint policies_in_force_pkey do update set revision = exclud
 	sqlDeleteSystemPolicies = `delete from system_policies where id <> all ($1::text[])`
 
 	sqlRolesWithSystemPolicies = `select owner, role_id as id, system_policy as what from role_policies
-where system_policy = any ($1::text[]) order by owner, role_id, system_policy limit $2`
+where system_policy = any ($1::text[]) limit $2`
 	sqlPoliciesWithActions = `select p.owner, p.id, a.what from policies p, unnest(p.actions) as a (what)
-where p.actions && $1::text[] and a.what = any ($1::text[]) order by p.owner, p.id, a.what limit $2`
-	sqlPoliciesWithIDs = `select owner, id, id as what from policies where id = any ($1::text[]) order by id, owner limit $2`
+where p.actions && $1::text[] and a.what = any ($1::text[]) limit $2`
+	sqlPoliciesWithIDs = `select owner, id, id as what from policies where id = any ($1::text[]) limit $2`
 )
 
 // maxCatalogueProblems is how many reasons a [CatalogueError] gives of each sort.
@@ -175,6 +175,7 @@ func (tx *tx) checkCatalogue(old, next policies.Catalogue) error {
 		problems = append(problems, fmt.Sprintf("it takes the id %q of a custom policy of account %q", u.What, u.Owner))
 	}
 	if problems != nil {
+		slices.Sort(problems)
 		return &CatalogueError{Problems: problems}
 	}
 	return nil

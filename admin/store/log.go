@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -91,6 +92,17 @@ type record struct {
 	auditHash   policies.Hash
 	address     *string
 	addressSalt []byte
+}
+
+// owners are those of the entries, each once.
+func (r *record) owners() []policies.AccountID {
+	owners := make([]policies.AccountID, 0, 1)
+	for _, e := range r.entries {
+		if !slices.Contains(owners, e.owner) {
+			owners = append(owners, e.owner)
+		}
+	}
+	return owners
 }
 
 // auditPart is what the audit hash is of, as canonical JSON.

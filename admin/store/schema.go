@@ -22,7 +22,10 @@ import (
 const (
 	sqlSchema   = `select version, needs from usher_schema`
 	sqlEncoding = `select current_setting('server_encoding')`
-	sqlPlatform = `insert into platform (platform, revision, hash, changed_at, system_identifier, timeline) values ($1, 0, $2, now(), $3, $4)
+	// Asked first: the role of `usher admin` may run a migration that has nothing to
+	// do, but may not insert here.
+	sqlPlatformThere = `select exists (select from platform)`
+	sqlPlatform      = `insert into platform (platform, revision, hash, changed_at, system_identifier, timeline) values ($1, 0, $2, now(), $3, $4)
 on conflict do nothing`
 	migrationsTable = "usher_migrations"
 )
@@ -150,6 +153,10 @@ func preparePlatform(ctx context.Context, config *pgx.ConnConfig) error {
 		return translate(err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var there bool
+	if err := conn.QueryRow(ctx, sqlPlatformThere).Scan(&there); err != nil || there {
+		return translate(err)
+	}
 	id, err := connectionIdentity(ctx, conn)
 	if err != nil {
 		return translate(err)
@@ -188,7 +195,7 @@ func schemaError(err error) error {
 // with the log except to read it and to add to it.
 var grantStatements = []string{
 	`grant usage on schema public to %s`,
-	`grant select on usher_schema to %s`,
+	`grant select on usher_schema, ` + migrationsTable + ` to %s`,
 	`grant select, update on platform to %s`,
 	`grant select, insert, update, delete on policies_in_force, system_policies, accounts, groups, environments, environment_groups,
      policies, roles, role_policies, collaborations, grants, tokens, idempotency_keys to %s`,
