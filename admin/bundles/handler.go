@@ -153,8 +153,10 @@ func (h *Handler) answer(r *http.Request, wait time.Duration) (*built, version, 
 	} else {
 		bundle, err = h.poll(ctx, have, least, time.Now().Add(wait))
 	}
-	if err != nil {
-		return nil, version{}, err
+	// The server ends its requests' contexts when it stops: a poll then goes away
+	// with what it has, and comes back to whoever serves next.
+	if err != nil && (have == nil || ctx.Err() == nil) {
+		return nil, version{}, brokenOff(ctx, err)
 	}
 	if bundle != nil {
 		return bundle, bundle.version, nil
@@ -171,11 +173,20 @@ func (h *Handler) reach(ctx context.Context, rev policies.Revision) error {
 	state := h.source.State()
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return brokenOff(ctx, ctx.Err())
 	case state == nil:
 		return &authz.UnavailableError{Reason: "no state has arrived yet"}
 	case err != nil && errors.Is(err, context.DeadlineExceeded):
 		return &authz.RevisionError{Want: rev, Have: state.Revision()}
+	}
+	return err
+}
+
+// brokenOff is err, unless it is that the server, or whoever asked, ended the
+// request.
+func brokenOff(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return &authz.UnavailableError{Reason: "the request was broken off", Cause: err}
 	}
 	return err
 }

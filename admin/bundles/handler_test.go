@@ -331,19 +331,29 @@ func TestLongPoll(t *testing.T) {
 		// Something new: at once.
 		f.setAfter(7*time.Second, f.stateAt(t, 2))
 		begin = time.Now()
-		requireRevision(t, f.get(t, opa...), 2)
+		w = f.get(t, opa...)
+		requireRevision(t, w, 2)
 		require.Equal(t, 7*time.Second, time.Since(begin))
+		opa[1] = w.Header().Get("ETag")
 
-		// A consumer that goes away ends its wait.
+		// A server that stops, and a consumer that goes away, end the wait.
 		ctx, cancel := context.WithCancel(t.Context())
 		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/bundles/usher.tar.gz", nil)
-		r.Header.Set("If-None-Match", "*")
+		r.Header.Set("If-None-Match", opa[1])
 		r.Header.Set("Prefer", "wait=9999999")
+		begin = time.Now()
 		done := make(chan struct{})
-		go func() { defer close(done); f.handler.ServeHTTP(httptest.NewRecorder(), r) }()
+		w = httptest.NewRecorder()
+		go func() {
+			defer close(done)
+			f.handler.ServeHTTP(w, r)
+		}()
 		synctest.Wait()
 		cancel()
 		<-done
+		require.Equal(t, http.StatusNotModified, w.Code)
+		require.Equal(t, opa[1], w.Header().Get("ETag"))
+		require.Zero(t, time.Since(begin))
 
 		// The longest wait is bounded.
 		begin = time.Now()

@@ -24,7 +24,8 @@ var idPool = []string{
 }
 
 var namePool = []string{
-	"Viewer", "Developer", "admin", "Prod", "prod 2", "Ünïcode", "Straße", "ΣΊΣΥΦΟΣ", "имя", "名前", "שם", "اسم", "👩‍💻 team", "🇫🇷", //nolint:gosmopolitan // names in any script are the point
+	"Viewer", "Developer", "admin", "Prod", "prod 2", "Ünïcode", "Straße", "ΣΊΣΥΦΟΣ", "имя",
+	"名前", "שם", "اسم", "👩‍💻 team", "🇫🇷", //nolint:gosmopolitan // names in any script are the point
 	`quotes "and" \backslash\`, "<b>bold</b> & more", "a/b/c", "100%", "{{.Name}}", "null", "true", "0", "é", "Å", "ﬁ", "x y", "'; drop table",
 }
 
