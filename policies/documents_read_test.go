@@ -58,9 +58,9 @@ func TestReadDocuments(t *testing.T) {
 			{3, "b", ""},
 			{4, "c", "/account/id: stands twice"},
 			{5, "", `is not valid JSON: invalid character '\xff' at start of value (line 5, column 1)`},
-			{6, "", "must not be an array"},
+			{6, "", "must be an object, not an array"},
 			{7, "d", "account.email is required"},
-			{8, "", "must not be an array"},
+			{8, "", "must be an object, not an array"},
 			{9, "e", ""},
 			{10, "f", "/groups/0/x: is not a known field"},
 		}},
@@ -68,7 +68,7 @@ func TestReadDocuments(t *testing.T) {
 		{"an empty array", array, "[]", nil},
 		{"one document over many lines", array, "\n\n{\n\"account\":\n{\"id\":\"a\", \"email\":\"a@example.com\"}}\n", []line{{3, "a", ""}}},
 		{"bad documents between good ones", array, "[" + doc("a") + ",\n{\"account\": {\"id\": \"b\", \"x\": \"\xff\"}},\n3,\n{\"account\":{},\"account\":{}},\n" + doc("c") + "]", []line{
-			{1, "a", ""}, {2, "b", "/account/x: is not a known field"}, {3, "", "must not be a number"}, {4, "", "/account: stands twice"}, {5, "c", ""},
+			{1, "a", ""}, {2, "b", "/account/x: is not a known field"}, {3, "", ", not a number"}, {4, "", "/account: stands twice"}, {5, "c", ""},
 		}},
 		{"an array that breaks", array, "[" + doc("a") + ",\n" + doc("b") + "\n" + doc("c") + "]", []line{
 			{1, "a", ""}, {2, "b", ""}, {3, "", "is not valid JSON: invalid character '{' after array element (expecting ',' or ']')"},

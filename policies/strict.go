@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 
 	"github.com/go-json-experiment/json"
@@ -65,11 +66,35 @@ func semanticReason(err *json.SemanticError) string {
 	switch {
 	case errors.Is(err.Err, json.ErrUnknownName):
 		return "is not a known field"
+	case err.Err != nil:
+		return "cannot be read: " + shorten(err.Err.Error())
 	case err.JSONKind == 0 || err.GoType == nil:
 		return "cannot be read"
-	default:
+	case wantedName(err.GoType) == "":
 		return "must not be " + kindName(err.JSONKind)
+	default:
+		return "must be " + wantedName(err.GoType) + ", not " + kindName(err.JSONKind)
 	}
+}
+
+// wantedName is the kind of JSON that is read into a type, "" if it is not one.
+func wantedName(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch k := t.Kind(); {
+	case k == reflect.String:
+		return "a string"
+	case k == reflect.Slice, k == reflect.Array:
+		return "an array"
+	case k == reflect.Struct, k == reflect.Map:
+		return "an object"
+	case k == reflect.Bool:
+		return "true or false"
+	case k >= reflect.Int && k <= reflect.Float64:
+		return "a number"
+	}
+	return ""
 }
 
 func kindName(k jsontext.Kind) string {

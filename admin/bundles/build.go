@@ -103,7 +103,9 @@ func (b *builder) build(r *run) {
 	var body bytes.Buffer
 	if err := policies.WriteBundle(&body, state); err != nil {
 		b.metrics.failures.Inc()
-		r.err = fmt.Errorf("build the bundle of revision %d: %w", state.Revision(), err)
+		// Only its text: a bundle over the limits is our fault, not a request that
+		// is too large.
+		r.err = fmt.Errorf("build the bundle of revision %d: %s", state.Revision(), err.Error())
 		return
 	}
 	r.result, r.err = &built{version: versionOf(state), body: bytes.Clone(body.Bytes()), at: begin}, nil
