@@ -31,7 +31,7 @@ func TestApplyRefuses(t *testing.T) {
 	grant := func(member policies.CollaborationID, r policies.Resource, roles ...policies.RoleID) policies.Object {
 		return object(t, policies.KindGrant, "owner", policies.GrantKey{Member: member, Resource: r}.String(), policies.GrantBody{Roles: roles})
 	}
-	mia, max := memberID("owner", "mia"), memberID("owner", "max")
+	mia, maxs := memberID("owner", "mia"), memberID("owner", "max")
 	group := func(owner policies.AccountID, id, parent string) policies.Object {
 		b := policies.GroupBody{}
 		if parent != "" {
@@ -75,7 +75,7 @@ func TestApplyRefuses(t *testing.T) {
 		"a new circle and a group below it":   {[]policies.Object{group("owner", "a", "b"), group("owner", "b", "c"), group("owner", "c", "b")}, "stands below itself"},
 		"an account's second record":          {[]policies.Object{member("m2", "mia")}, `is of account "mia", which has the record`},
 		"a member who is nobody":              {[]policies.Object{member(mia, "nobody")}, `is of account "nobody", which does not exist`},
-		"a member whose account goes":         {[]policies.Object{gone(policies.KindAccount, "", "other"), member(max, "other")}, `is of account "other", which does not exist`},
+		"a member whose account goes":         {[]policies.Object{gone(policies.KindAccount, "", "other"), member(maxs, "other")}, `is of account "other", which does not exist`},
 		"something of an unknown owner":       {[]policies.Object{environment("nobody", "e")}, "the owner does not exist"},
 		"something of an owner that goes":     {[]policies.Object{gone(policies.KindAccount, "", "other"), environment("other", "e")}, "the owner does not exist"},
 		"an account without an id":            {[]policies.Object{object(t, policies.KindAccount, "", "", policies.AccountBody{})}, "has no id"},
@@ -86,7 +86,7 @@ func TestApplyRefuses(t *testing.T) {
 		"a kind that is not known":            {[]policies.Object{object(t, "guardrail", "owner", "g", policies.AccountBody{})}, "kind that is not known here"},
 		"the end of a kind that is not known": {[]policies.Object{gone("guardrail", "owner", "g")}, "kind that is not known here"},
 		"a body that is none":                 {[]policies.Object{torn}, "cannot be read"},
-		"something right and something wrong": {[]policies.Object{grant(max, environmentApp, "viewer"), grant(mia, environmentApp, "none")}, `the role "none" does not exist`},
+		"something right and something wrong": {[]policies.Object{grant(maxs, environmentApp, "viewer"), grant(mia, environmentApp, "none")}, `the role "none" does not exist`},
 	} {
 		before := e.State()
 		err := e.Apply(context.Background(), changeAfter(t, before, tt.objects...))

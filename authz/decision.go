@@ -77,11 +77,11 @@ type EffectivePolicy struct {
 // Decider answers checks. [Engine] is the resident one; the on-demand engine is
 // the other. Methods may be called from any number of goroutines.
 type Decider interface {
-	// Check answers one question from revision min or a later one. It waits for
-	// min as long as the engine was configured to, then gives a [RevisionError];
+	// Check answers one question from revision atLeast or a later one. It waits for
+	// it as long as the engine was configured to, then gives a [RevisionError];
 	// without a state it gives an [UnavailableError].
-	Check(ctx context.Context, min policies.Revision, q Question) (Decision, error)
-	// Decide answers all questions at one revision, which is at least min, in
+	Check(ctx context.Context, atLeast policies.Revision, q Question) (Decision, error)
+	// Decide answers all questions at one revision, atLeast or a later one, in
 	// order. Errors as for Check; with an error there are no answers at all.
-	Decide(ctx context.Context, min policies.Revision, questions []Question) ([]Decision, error)
+	Decide(ctx context.Context, atLeast policies.Revision, questions []Question) ([]Decision, error)
 }

@@ -233,8 +233,8 @@ func (e *Engine) waitAt(ctx context.Context, rev policies.Revision) (*root, erro
 func unavailable() error { return &UnavailableError{Reason: "no state has arrived yet"} }
 
 // Check implements [Decider]. On a hit it does not allocate.
-func (e *Engine) Check(ctx context.Context, min policies.Revision, q Question) (Decision, error) {
-	r, err := e.rootAt(ctx, min)
+func (e *Engine) Check(ctx context.Context, atLeast policies.Revision, q Question) (Decision, error) {
+	r, err := e.rootAt(ctx, atLeast)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -246,8 +246,8 @@ func (e *Engine) Check(ctx context.Context, min policies.Revision, q Question) (
 }
 
 // Decide implements [Decider].
-func (e *Engine) Decide(ctx context.Context, min policies.Revision, questions []Question) ([]Decision, error) {
-	r, err := e.rootAt(ctx, min)
+func (e *Engine) Decide(ctx context.Context, atLeast policies.Revision, questions []Question) ([]Decision, error) {
+	r, err := e.rootAt(ctx, atLeast)
 	if err != nil {
 		return nil, err
 	}

@@ -163,7 +163,7 @@ const subjectAccount = "account"
 // one that does not end must not hold those who wait for it.
 const evaluationLimit = 5 * time.Second
 
-var errUndefined = errors.New("Rego gives no result")
+var errUndefined = errors.New("no result from Rego")
 
 // evaluate runs a prepared query with q as the AuthZEN request.
 func evaluate(ctx context.Context, query *rego.PreparedEvalQuery, view View, now time.Time, q *Question) (ast.Value, error) {

@@ -99,15 +99,15 @@ func TestNoStaleOrMixedAnswers(t *testing.T) {
 		readers.Go(func() {
 			var last policies.Revision
 			for !done.Load() && !t.Failed() {
-				min := policies.Revision(acknowledged.Load())
-				decisions := ask(t, e, i%2 == 0, min)
+				acked := policies.Revision(acknowledged.Load())
+				decisions := ask(t, e, i%2 == 0, acked)
 				for _, d := range decisions {
 					reason, level := answerAt(d.Revision)
 					assert.Equal(t, reason, d.Reason, "at revision %d", d.Revision)
 					assert.Equal(t, level, d.Level)
 					assert.Equal(t, reason == policies.ReasonGranted, d.Allow)
 					assert.Equal(t, decisions[0].Revision, d.Revision)
-					assert.GreaterOrEqual(t, d.Revision, max(min, last))
+					assert.GreaterOrEqual(t, d.Revision, max(acked, last))
 					last = d.Revision
 				}
 			}
@@ -120,15 +120,15 @@ func TestNoStaleOrMixedAnswers(t *testing.T) {
 }
 
 // ask asks the same of both environments, in a batch or of one.
-func ask(t *testing.T, e *Engine, batch bool, min policies.Revision) []Decision {
+func ask(t *testing.T, e *Engine, batch bool, acked policies.Revision) []Decision {
 	t.Helper()
 	app, db := mayOn("mia", actionStart, "app"), mayOn("mia", actionStart, "db")
 	if batch {
-		decisions, err := e.Decide(context.Background(), min, []Question{app, db, app})
+		decisions, err := e.Decide(context.Background(), acked, []Question{app, db, app})
 		assert.NoError(t, err)
 		return decisions
 	}
-	d, err := e.Check(context.Background(), min, db)
+	d, err := e.Check(context.Background(), acked, db)
 	assert.NoError(t, err)
 	return []Decision{d}
 }

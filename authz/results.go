@@ -21,7 +21,7 @@ type reader struct {
 func read(value ast.Value) *reader {
 	object, ok := value.(ast.Object)
 	if !ok {
-		return &reader{object: ast.NewObject(), err: fmt.Errorf("Rego gave %v, not an object", value)}
+		return &reader{object: ast.NewObject(), err: fmt.Errorf("not an object from Rego: %v", value)}
 	}
 	return &reader{object: object}
 }
@@ -36,7 +36,7 @@ func (r *reader) get(name string) ast.Value {
 
 func (r *reader) fail(name string, value ast.Value) {
 	if r.err == nil {
-		r.err = fmt.Errorf("Rego gave %v as %s", value, name)
+		r.err = fmt.Errorf("%s from Rego is %v", name, value)
 	}
 }
 
@@ -93,7 +93,7 @@ func readEffective(value ast.Value) (*Effective, error) {
 		e.Policies = readPolicies(r, given)
 	}
 	if r.err == nil && (e.Reason == "") != (e.Level != "") {
-		r.err = fmt.Errorf("Rego gave the reason %q with the level %q", e.Reason, e.Level)
+		r.err = fmt.Errorf("reason %q with level %q from Rego", e.Reason, e.Level)
 	}
 	return e, r.err
 }

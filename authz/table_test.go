@@ -1,0 +1,73 @@
+package authz
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Forks of a table never show in what they were forked from, with trees of
+// several levels too, while they grow and while they shrink.
+func TestTableForks(t *testing.T) {
+	t.Parallel()
+	dice := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	type version struct {
+		table table[string, int]
+		want  map[string]int
+	}
+	first := version{want: map[string]int{}}
+	for i := range 6000 { // three levels
+		first.table.set(fmt.Sprint(i), i)
+		first.want[fmt.Sprint(i)] = i
+	}
+	versions := []version{first}
+	grow := 9
+	for i := range 200 {
+		if i == 60 {
+			grow = 1 // from here on it shrinks
+		}
+		from := versions[len(versions)-1]
+		if dice.IntN(10) == 0 {
+			from = versions[dice.IntN(len(versions))]
+		}
+		next := version{from.table.fork(), maps.Clone(from.want)}
+		for range dice.IntN(300) {
+			key := fmt.Sprint(dice.IntN(20_000))
+			if dice.IntN(10) >= grow && len(next.want) > 0 {
+				for key = range next.table.all() {
+					if dice.IntN(len(next.want)/100+1) == 0 {
+						break
+					}
+				}
+				next.table.remove(key)
+				delete(next.want, key)
+				continue
+			}
+			next.table.set(key, i)
+			next.want[key] = i
+		}
+		versions = append(versions, next)
+	}
+	largest := 0
+	for _, v := range versions {
+		require.Equal(t, v.want, maps.Collect(v.table.all()))
+		require.Equal(t, len(v.want), v.table.len())
+		largest = max(largest, v.table.len())
+		for key, want := range v.want {
+			got, ok := v.table.get(key)
+			require.True(t, ok)
+			require.Equal(t, want, got)
+			break
+		}
+		var keys []string
+		for key := range v.table.all() {
+			keys = append(keys, key)
+		}
+		require.True(t, slices.IsSorted(keys))
+	}
+	require.Greater(t, largest, 64*64)
+}
