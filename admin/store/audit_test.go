@@ -59,7 +59,7 @@ func TestAudit(t *testing.T) {
 	require.Equal(t, 2, count(store.AuditFilter{Action: "member.invite"}))
 	require.Equal(t, 1, count(store.AuditFilter{ID: "g1"}))
 	require.Equal(t, count(store.AuditFilter{}), count(store.AuditFilter{Descending: true}))
-	require.Equal(t, 10, count(store.AuditFilter{Owner: owner, Until: since.Add(time.Minute), Descending: true}) +
+	require.Equal(t, 10, count(store.AuditFilter{Owner: owner, Until: since.Add(time.Minute), Descending: true})+
 		count(store.AuditFilter{Owner: "mia", Until: since.Add(time.Minute)}), "the fixture's")
 	var bad *store.CursorError
 	_, err = f.Audit(t.Context(), store.AuditFilter{}, store.Page{Cursor: "x"})

@@ -56,6 +56,8 @@ type Store struct {
 	metrics *metrics
 	// writers are the connections that writes may hold.
 	writers chan struct{}
+	// lookupTimeout is defaultLookupTimeout but in tests.
+	lookupTimeout time.Duration
 }
 
 // Open connects to a migrated database, and begins a new epoch if it was restored
@@ -66,7 +68,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: o.Logger, clock: o.Clock, rand: o.Rand, ttl: o.InvitationTTL}
+	s := &Store{log: o.Logger, clock: o.Clock, rand: o.Rand, ttl: o.InvitationTTL, lookupTimeout: defaultLookupTimeout}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -18,10 +18,10 @@ const (
 	rollbackTimeout = 5 * time.Second
 	// commitTimeout bounds a COMMIT, which the caller cannot cancel.
 	commitTimeout = 15 * time.Second
-	// lookupTimeout bounds the search for what became of one: long enough for a
-	// server to restart.
-	lookupTimeout  = 15 * time.Second
-	lookupInterval = 100 * time.Millisecond
+	// defaultLookupTimeout bounds the search for what became of one: long enough for
+	// a server to restart.
+	defaultLookupTimeout = 15 * time.Second
+	lookupInterval       = 100 * time.Millisecond
 	// maxAttempts is how often a write is run that loses against others.
 	maxAttempts = 5
 )
@@ -248,7 +248,7 @@ func outcomeKnown(err error) bool {
 // lookUp finds the last revision of a transaction whose connection broke. It takes
 // the lock first: a transaction that still runs somewhere holds it.
 func (s *Store) lookUp(ctx context.Context, id uuid.UUID) (policies.Revision, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.lookupTimeout)
 	defer cancel()
 	ticker := time.NewTicker(lookupInterval)
 	defer ticker.Stop()
