@@ -42,14 +42,14 @@ type testAdmin struct {
 
 var testTime = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 
-func newTestAdmin(t testing.TB, start *authz.State) *testAdmin {
-	t.Helper()
+func newTestAdmin(tb testing.TB, start *authz.State) *testAdmin {
+	tb.Helper()
 	a := &testAdmin{states: []*authz.State{start}, grown: make(chan struct{}), ended: make(chan struct{}), time: testTime}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+feed.StreamPath, a.stream)
 	mux.HandleFunc("POST "+feed.LookupPath, a.lookup)
 	a.server = httptest.NewServer(mux)
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		close(a.ended)
 		a.server.CloseClientConnections()
 		a.server.Close()
@@ -65,25 +65,25 @@ func (a *testAdmin) state() *authz.State {
 }
 
 // at is the state of a revision.
-func (a *testAdmin) at(t testing.TB, r policies.Revision) *authz.State {
-	t.Helper()
+func (a *testAdmin) at(tb testing.TB, r policies.Revision) *authz.State {
+	tb.Helper()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	i := slices.IndexFunc(a.states, func(s *authz.State) bool { return s.Revision() == r })
-	require.GreaterOrEqual(t, i, 0, "no revision %d", r)
+	require.GreaterOrEqual(tb, i, 0, "no revision %d", r)
 	return a.states[i]
 }
 
 // change applies objects at the next revision, and gives that.
-func (a *testAdmin) change(t testing.TB, objects ...policies.Object) policies.Revision {
-	t.Helper()
+func (a *testAdmin) change(tb testing.TB, objects ...policies.Object) policies.Revision {
+	tb.Helper()
 	have := a.state()
 	encoded, err := policies.EncodeObjects(objects)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	c := policies.Change{Revision: have.Revision() + 1, Time: testTime, Objects: encoded, AuditHash: sha256.Sum256([]byte("audit"))}
 	c.Hash = policies.ChainHash(have.Hash(), c.Revision, sha256.Sum256(c.Objects), c.AuditHash)
 	next, err := have.Apply(context.Background(), c)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.states, a.changes = append(a.states, next), append(a.changes, c)

@@ -43,48 +43,48 @@ func (c *testClock) now() time.Time          { return time.Unix(0, c.at.Load()).
 func (c *testClock) advance(d time.Duration) { c.at.Add(int64(d)) }
 
 // testRedis is a redis-server of its own for one test.
-func testRedis(t testing.TB) *redisserver.Server {
-	t.Helper()
-	s, err := redisserver.Start(t.Context(), redisserver.Options{})
-	require.NoError(t, err)
-	require.NotZero(t, s.PID(), "tests need a redis-server")
-	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
+func testRedis(tb testing.TB) *redisserver.Server {
+	tb.Helper()
+	s, err := redisserver.Start(tb.Context(), redisserver.Options{})
+	require.NoError(tb, err)
+	require.NotZero(tb, s.PID(), "tests need a redis-server")
+	tb.Cleanup(func() { require.NoError(tb, s.Stop(context.Background())) })
 	return s
 }
 
 // testClient talks to s beside the engine.
-func testClient(t testing.TB, s *redisserver.Server) *redis.Client {
-	t.Helper()
+func testClient(tb testing.TB, s *redisserver.Server) *redis.Client {
+	tb.Helper()
 	o, err := redis.ParseURL(s.URL())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	c := redis.NewClient(o)
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
 var testKeys = [][]byte{[]byte("0123456789abcdef0123456789abcdef")} //nolint:gochecknoglobals // never written
 
 // testOptions are of an engine of a over s, which may be nil.
-func testOptions(t testing.TB, a *testAdmin, s *redisserver.Server, clock *testClock) Options {
-	t.Helper()
+func testOptions(tb testing.TB, a *testAdmin, s *redisserver.Server, clock *testClock) Options {
+	tb.Helper()
 	o := Options{
 		FeedURL: a.server.URL, Clock: clock.now, RedisKeys: testKeys, Registerer: prometheus.NewRegistry(),
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger: slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if s != nil {
 		var err error
 		o.Redis, err = ParseRedisURL(s.URL())
-		require.NoError(t, err)
+		require.NoError(tb, err)
 	}
 	return o
 }
 
 // startEngine runs an engine until the test ends or stop is called, and waits until
 // it is ready.
-func startEngine(t testing.TB, o Options) (e *Engine, stop func()) {
-	t.Helper()
+func startEngine(tb testing.TB, o Options) (e *Engine, stop func()) {
+	tb.Helper()
 	e, err := New(o)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -92,55 +92,55 @@ func startEngine(t testing.TB, o Options) (e *Engine, stop func()) {
 	stop = func() {
 		if stopped.CompareAndSwap(false, true) {
 			cancel()
-			require.NoError(t, <-done)
+			require.NoError(tb, <-done)
 		}
 	}
-	t.Cleanup(stop)
-	eventually(t, func() bool { return e.Ready() == nil })
+	tb.Cleanup(stop)
+	eventually(tb, func() bool { return e.Ready() == nil })
 	return e, stop
 }
 
 // eventually waits until ok.
-func eventually(t testing.TB, ok func() bool) {
-	t.Helper()
-	require.Eventually(t, ok, patience, time.Millisecond)
+func eventually(tb testing.TB, ok func() bool) {
+	tb.Helper()
+	require.Eventually(tb, ok, patience, time.Millisecond)
 }
 
 // flushFills returns once what e has learned is in Redis.
-func flushFills(t testing.TB, e *Engine) {
-	t.Helper()
+func flushFills(tb testing.TB, e *Engine) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	require.NoError(t, e.filler.flush(ctx))
+	require.NoError(tb, e.filler.flush(ctx))
 }
 
 // testPolicy is the policy of this program, compiled.
-func testPolicy(t testing.TB) *authz.Policy {
-	t.Helper()
+func testPolicy(tb testing.TB) *authz.Policy {
+	tb.Helper()
 	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(t, err)
-	return policyOf(t, catalogue)
+	require.NoError(tb, err)
+	return policyOf(tb, catalogue)
 }
 
-func policyOf(t testing.TB, c policies.Catalogue) *authz.Policy {
-	t.Helper()
+func policyOf(tb testing.TB, c policies.Catalogue) *authz.Policy {
+	tb.Helper()
 	source, err := policies.NewPolicyInForce(c, rego.Modules())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	p, err := authz.NewPolicy(context.Background(), source)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return p
 }
 
-func object(t testing.TB, kind policies.Kind, owner policies.AccountID, id string, body any) policies.Object {
-	t.Helper()
+func object(tb testing.TB, kind policies.Kind, owner policies.AccountID, id string, body any) policies.Object {
+	tb.Helper()
 	o, err := policies.NewObject(kind, owner, id, body)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return o
 }
 
 // objectsOf are the objects of a platform with these documents.
-func objectsOf(t testing.TB, docs []policies.Document) []policies.Object {
-	t.Helper()
+func objectsOf(tb testing.TB, docs []policies.Document) []policies.Object {
+	tb.Helper()
 	var all []policies.Object
 	known := map[policies.AccountID]bool{}
 	for _, d := range docs {
@@ -148,12 +148,12 @@ func objectsOf(t testing.TB, docs []policies.Document) []policies.Object {
 	}
 	for _, d := range docs {
 		objects, err := policiestest.DocumentObjects(d)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		all = append(all, objects...)
 		for _, m := range d.Members {
 			if id := m.Account.ID; id != nil && !known[*id] {
 				known[*id] = true
-				all = append(all, object(t, policies.KindAccount, "", string(*id), policies.AccountBody{}))
+				all = append(all, object(tb, policies.KindAccount, "", string(*id), policies.AccountBody{}))
 			}
 		}
 	}
@@ -161,16 +161,16 @@ func objectsOf(t testing.TB, docs []policies.Document) []policies.Object {
 }
 
 // stateOf is a state with these documents at a revision.
-func stateOf(t testing.TB, p *authz.Policy, revision policies.Revision, docs []policies.Document) *authz.State {
-	t.Helper()
-	b := authz.NewBuilder(authz.Header{Platform: "test/platform % " + t.Name(), Revision: revision, Hash: sha256.Sum256([]byte(revision.String()))})
+func stateOf(tb testing.TB, p *authz.Policy, revision policies.Revision, docs []policies.Document) *authz.State {
+	tb.Helper()
+	b := authz.NewBuilder(authz.Header{Platform: "test/platform % " + tb.Name(), Revision: revision, Hash: sha256.Sum256([]byte(revision.String()))})
 	b.Reuse(p)
-	require.NoError(t, b.Add(object(t, policies.KindPolicyInForce, "", "policy_in_force", p.Source())))
-	for _, o := range objectsOf(t, docs) {
-		require.NoError(t, b.Add(o))
+	require.NoError(tb, b.Add(object(tb, policies.KindPolicyInForce, "", "policy_in_force", p.Source())))
+	for _, o := range objectsOf(tb, docs) {
+		require.NoError(tb, b.Add(o))
 	}
 	s, err := b.Build(context.Background())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return s
 }
 
@@ -189,20 +189,20 @@ func expected(a policiestest.Answer, r policies.Revision) authz.Decision {
 }
 
 // check asks e, which must answer.
-func check(t testing.TB, e *Engine, q authz.Question) authz.Decision {
-	t.Helper()
-	d, err := e.Check(t.Context(), 0, q)
-	require.NoError(t, err)
+func check(tb testing.TB, e *Engine, q authz.Question) authz.Decision {
+	tb.Helper()
+	d, err := e.Check(tb.Context(), 0, q)
+	require.NoError(tb, err)
 	return d
 }
 
 // requireTruth holds d against Rego over the whole state of its revision.
-func requireTruth(t testing.TB, a *testAdmin, now time.Time, q authz.Question, d authz.Decision) {
-	t.Helper()
-	s := a.at(t, d.Revision)
+func requireTruth(tb testing.TB, a *testAdmin, now time.Time, q authz.Question, d authz.Decision) {
+	tb.Helper()
+	s := a.at(tb, d.Revision)
 	want, err := s.Policy().Decision(context.Background(), s, now, q)
-	require.NoError(t, err)
-	require.Empty(t, cmp.Diff(want, d), "%+v at revision %d", q, d.Revision)
+	require.NoError(tb, err)
+	require.Empty(tb, cmp.Diff(want, d), "%+v at revision %d", q, d.Revision)
 }
 
 func TestVectors(t *testing.T) {

@@ -15,9 +15,9 @@ import (
 )
 
 // testFacts is a fact of each kind that goes into Redis, and of each answer.
-func testFacts(t testing.TB, p *authz.Policy) []*fact {
-	t.Helper()
-	s := stateOf(t, p, firstID, fixtureDocuments(t))
+func testFacts(tb testing.TB, p *authz.Policy) []*fact {
+	tb.Helper()
+	s := stateOf(tb, p, firstID, fixtureDocuments(tb))
 	var facts []*fact
 	add := func(n name, exists bool, fill func(*fact)) {
 		f := newFact(n, firstID-7, firstID)
@@ -30,9 +30,9 @@ func testFacts(t testing.TB, p *authz.Policy) []*fact {
 		r := policies.Resource{Type: policies.TypeEnvironment, ID: environment}
 		for _, subject := range []policies.AccountID{"mia", "ben", "anna"} {
 			effective, err := p.Effective(context.Background(), s, testTime, subject, r)
-			require.NoError(t, err)
+			require.NoError(tb, err)
 			permissions, err := p.Compact(effective, testTime)
-			require.NoError(t, err)
+			require.NoError(tb, err)
 			add(permissionsOf(subject, r), true, func(f *fact) { f.setPermissions(permissions) })
 		}
 		add(ownerOf(r), true, func(f *fact) { f.owner = "ben" })
@@ -41,20 +41,20 @@ func testFacts(t testing.TB, p *authz.Policy) []*fact {
 	add(subjectOf("mia"), true, none)
 	add(subjectOf("none"), false, none)
 	account, ok := s.Account("ben")
-	require.True(t, ok)
+	require.True(tb, ok)
 	add(accountOf("ben"), true, func(f *fact) { f.account = account })
 	add(accountOf("none"), false, none)
 	return facts
 }
 
-func accountObjects(t testing.TB, a *authz.Account) []policies.Object {
-	t.Helper()
+func accountObjects(tb testing.TB, a *authz.Account) []policies.Object {
+	tb.Helper()
 	if a == nil {
 		return nil
 	}
 	var all []policies.Object
 	for o, err := range a.Objects() {
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		all = append(all, o)
 	}
 	return all

@@ -59,7 +59,7 @@ func accountOf(a policies.AccountID) name { return name{kind: kindAccount, id: s
 
 func stampOf(a policies.AccountID) name { return name{kind: kindStamp, id: string(a)} }
 
-// fact is something that was true at every revision from from to to; only to ever
+// fact is something that was true at every revision of a range; only its end ever
 // changes, and only grows, as it is found to hold at later ones. Everything else
 // is immutable, and shared by all who read it.
 type fact struct {
@@ -79,7 +79,7 @@ type fact struct {
 	bytes int
 }
 
-// newFact is a fact that holds from from to to.
+// newFact is a fact that holds at every revision of a range.
 func newFact(n name, from, to policies.Revision) *fact {
 	f := &fact{name: n, from: from}
 	f.to.Store(uint64(to))

@@ -32,8 +32,8 @@ type fixture struct {
 	stop    func()
 }
 
-func fixtureDocuments(t testing.TB) []policies.Document {
-	t.Helper()
+func fixtureDocuments(tb testing.TB) []policies.Document {
+	tb.Helper()
 	var docs []policies.Document
 	for _, owner := range []string{"anna", "ben"} {
 		d, err := policies.DecodeDocument([]byte(`{"account": {"id": "` + owner + `", "email": "` + owner + `@example.com"},
@@ -43,34 +43,34 @@ func fixtureDocuments(t testing.TB) []policies.Document {
 			"roles": [{"id": "starter", "name": "Starter", "policies": ["environment.start"]}, {"id": "promoter", "name": "Promoter", "policies": ["own"]}],
 			"members": [{"account": {"id": "mia", "email": "mia@example.com"}, "status": "active",
 				"grants": [{"resource": {"type": "environment", "id": "e-` + owner + `"}, "roles": ["starter"]}]}]}`))
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		docs = append(docs, d)
 	}
 	return docs
 }
 
-func newFixture(t testing.TB, change func(*Options)) *fixture {
-	t.Helper()
-	f := &fixture{server: testRedis(t), clock: newTestClock()}
-	f.admin = newTestAdmin(t, stateOf(t, testPolicy(t), firstID, fixtureDocuments(t)))
-	f.redis = testClient(t, f.server)
-	f.options = testOptions(t, f.admin, f.server, f.clock)
+func newFixture(tb testing.TB, change func(*Options)) *fixture {
+	tb.Helper()
+	f := &fixture{server: testRedis(tb), clock: newTestClock()}
+	f.admin = newTestAdmin(tb, stateOf(tb, testPolicy(tb), firstID, fixtureDocuments(tb)))
+	f.redis = testClient(tb, f.server)
+	f.options = testOptions(tb, f.admin, f.server, f.clock)
 	if change != nil {
 		change(&f.options)
 	}
-	f.engine, f.stop = startEngine(t, f.options)
+	f.engine, f.stop = startEngine(tb, f.options)
 	return f
 }
 
 // another runs one more engine like the fixture's.
-func (f *fixture) another(t testing.TB, change func(*Options)) *Engine {
-	t.Helper()
+func (f *fixture) another(tb testing.TB, change func(*Options)) *Engine {
+	tb.Helper()
 	o := f.options
 	o.Registerer = nil
 	if change != nil {
 		change(&o)
 	}
-	e, _ := startEngine(t, o)
+	e, _ := startEngine(tb, o)
 	return e
 }
 
@@ -80,20 +80,20 @@ func question(environment string) authz.Question {
 }
 
 // ask checks e's answer to q against Rego over the whole state.
-func (f *fixture) ask(t testing.TB, e *Engine, q authz.Question) authz.Decision {
-	t.Helper()
-	d := check(t, e, q)
-	requireTruth(t, f.admin, f.clock.now(), q, d)
+func (f *fixture) ask(tb testing.TB, e *Engine, q authz.Question) authz.Decision {
+	tb.Helper()
+	d := check(tb, e, q)
+	requireTruth(tb, f.admin, f.clock.now(), q, d)
 	return d
 }
 
 // grant gives mia roles on an environment; none takes the grant away.
-func (f *fixture) grant(t testing.TB, owner policies.AccountID, environment string, ends *time.Time, roles ...policies.RoleID) policies.Revision {
-	t.Helper()
+func (f *fixture) grant(tb testing.TB, owner policies.AccountID, environment string, ends *time.Time, roles ...policies.RoleID) policies.Revision {
+	tb.Helper()
 	var member policies.CollaborationID
 	account, _ := f.admin.state().Account(owner)
 	for o, err := range account.Objects() {
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		if o.Kind == policies.KindMember {
 			member = policies.CollaborationID(o.ID)
 		}
@@ -103,13 +103,13 @@ func (f *fixture) grant(t testing.TB, owner policies.AccountID, environment stri
 	if len(roles) > 0 {
 		body = policies.GrantBody{Roles: roles, ExpiresAt: ends}
 	}
-	return f.admin.change(t, object(t, policies.KindGrant, owner, key.String(), body))
+	return f.admin.change(tb, object(tb, policies.KindGrant, owner, key.String(), body))
 }
 
 // reached waits until e answers from r.
-func reached(t testing.TB, e *Engine, r policies.Revision) {
-	t.Helper()
-	eventually(t, func() bool { return e.Revision() >= r })
+func reached(tb testing.TB, e *Engine, r policies.Revision) {
+	tb.Helper()
+	eventually(tb, func() bool { return e.Revision() >= r })
 }
 
 // counted is how many look-ups in a layer ended so.
@@ -121,7 +121,7 @@ func counted(e *Engine, l layer, k kind, o outcome) int {
 func valueOf(m prometheus.Metric) float64 {
 	var read dto.Metric
 	if err := m.Write(&read); err != nil {
-		panic(err)
+		return -1
 	}
 	return read.GetCounter().GetValue() + read.GetGauge().GetValue()
 }

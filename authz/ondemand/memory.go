@@ -20,9 +20,9 @@ type memory struct {
 
 func newMemory(limit int64) (*memory, error) {
 	cache, err := otter.New(&otter.Options[memoryKey, *fact]{
-		MaximumWeight: uint64(max(limit, 1)), //nolint:gosec // not negative
+		MaximumWeight: uint64(max(limit, 1)),
 		Weigher: func(_ memoryKey, f *fact) uint32 {
-			return uint32(min(f.weight(), math.MaxUint32)) //nolint:gosec // within range
+			return uint32(min(f.weight(), math.MaxUint32))
 		},
 	})
 	if err != nil {

@@ -51,24 +51,20 @@ func TestPoisonedEntriesAreMisses(t *testing.T) {
 		"oversize":                  bytes.Repeat([]byte("x"), 16<<20),
 		"rubbish":                   "{\"allow\": true}",
 	} {
-		t.Run(name, func(t *testing.T) {
-			require.NoError(t, f.redis.Set(t.Context(), target, value, 0).Err())
-			e := f.another(t, nil)
-			require.False(t, f.ask(t, e, question("f-ben")).Allow)
-			require.Equal(t, 1, rejected(e))
-			// The truth is put in its place.
-			flushFills(t, e)
-			require.Less(t, f.redis.StrLen(t.Context(), target).Val(), int64(maxPermissionsValue))
-			require.NotEqual(t, value, get(miaOn("f-ben")))
-		})
-	}
-	t.Run("of another type", func(t *testing.T) {
-		require.NoError(t, f.redis.Del(t.Context(), target).Err())
-		require.NoError(t, f.redis.RPush(t.Context(), target, "x").Err())
+		require.NoError(t, f.redis.Set(t.Context(), target, value, 0).Err())
 		e := f.another(t, nil)
-		require.False(t, f.ask(t, e, question("f-ben")).Allow)
-		require.Equal(t, 1, rejected(e))
-	})
+		require.False(t, f.ask(t, e, question("f-ben")).Allow, name)
+		require.Equal(t, 1, rejected(e), name)
+		// The truth is put in its place.
+		flushFills(t, e)
+		require.Less(t, f.redis.StrLen(t.Context(), target).Val(), int64(maxPermissionsValue), name)
+		require.NotEqual(t, value, get(miaOn("f-ben")), name)
+	}
+	require.NoError(t, f.redis.Del(t.Context(), target).Err())
+	require.NoError(t, f.redis.RPush(t.Context(), target, "x").Err())
+	e := f.another(t, nil)
+	require.False(t, f.ask(t, e, question("f-ben")).Allow, "of another type")
+	require.Equal(t, 1, rejected(e))
 }
 
 // TestReplayedEntriesAreStale puts back an entry that was true once.
@@ -89,12 +85,10 @@ func TestReplayedEntriesAreStale(t *testing.T) {
 		"that heard the notice": nil,
 		"that asks the admin":   func(o *Options) { o.Replay = -1 },
 	} {
-		t.Run("to an engine "+name, func(t *testing.T) {
-			require.NoError(t, f.redis.Set(t.Context(), target, old, 0).Err())
-			e := f.another(t, change)
-			require.False(t, f.ask(t, e, question("e-ben")).Allow)
-			require.Zero(t, rejected(e))
-		})
+		require.NoError(t, f.redis.Set(t.Context(), target, old, 0).Err())
+		e := f.another(t, change)
+		require.False(t, f.ask(t, e, question("e-ben")).Allow, "to an engine "+name)
+		require.Zero(t, rejected(e))
 	}
 }
 

@@ -114,7 +114,7 @@ func (s *sealer) sum(dst []byte, i int, key string, value []byte) []byte {
 	defer s.macs[i].Put(h)
 	h.Reset()
 	var length [4]byte
-	binary.BigEndian.PutUint32(length[:], uint32(len(key))) //nolint:gosec // keys have some hundred bytes
+	binary.BigEndian.PutUint32(length[:], uint32(len(key)))
 	h.Write(length[:])
 	_, _ = io.WriteString(h, key)
 	h.Write(value)

@@ -15,14 +15,12 @@ type history struct {
 	dice  policiestest.Dice
 	world policiestest.World
 	docs  []policies.Document
-	// others are accounts that exist without a document.
-	others []policies.AccountID
 }
 
-func newHistory(t testing.TB, d policiestest.Dice) *history {
-	t.Helper()
+func newHistory(tb testing.TB, d policiestest.Dice) *history {
+	tb.Helper()
 	w, err := policiestest.NewWorld(d, testTime)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return &history{dice: d, world: w, docs: w.Documents}
 }
 
@@ -32,15 +30,15 @@ func (h *history) question() policiestest.Question { return h.world.Question(h.d
 
 // step changes the documents, and gives the objects of the change; there may be
 // none.
-func (h *history) step(t testing.TB) []policies.Object {
-	t.Helper()
-	before := objectsOf(t, h.docs)
+func (h *history) step(tb testing.TB) []policies.Object {
+	tb.Helper()
+	before := objectsOf(tb, h.docs)
 	next := h.world
 	next.Documents = cloneDocuments(h.docs)
 	switch h.dice.Roll(8) {
 	case 0: // another platform altogether, with many of the ids of this
 		w, err := policiestest.NewWorld(h.dice, testTime)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		next = w
 	case 1: // an account goes, or comes back
 		if len(next.Documents) > 1 {
@@ -52,7 +50,7 @@ func (h *history) step(t testing.TB) []policies.Object {
 		}
 	}
 	h.world, h.docs = next, next.Documents
-	return difference(before, objectsOf(t, h.docs))
+	return difference(before, objectsOf(tb, h.docs))
 }
 
 func cloneDocuments(docs []policies.Document) []policies.Document {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/url"
@@ -75,7 +74,7 @@ type backend interface {
 // failed and the end of what it wrote. ctx bounds the start only.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.MaxMemory == 0 {
 		o.MaxMemory = defaultMaxMemory
