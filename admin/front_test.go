@@ -20,6 +20,7 @@ func TestOverload(t *testing.T) {
 	p := start(t, func(o *admin.Options) { o.MaxInFlight = 1 })
 	p.account("own")
 	body, more := io.Pipe()
+	t.Cleanup(func() { _ = more.Close() })
 	held := make(chan answer, 1)
 	go func() {
 		a, _ := p.try("PUT", "/v1/accounts/own/groups/g", body)
@@ -27,7 +28,9 @@ func TestOverload(t *testing.T) {
 	}()
 	_, err := more.Write([]byte(`{"name": `))
 	require.NoError(t, err)
-	eventually(t, 10*time.Second, func() bool { return p.do("GET", "/v1/accounts/own", nil).status == 503 })
+	eventually(t, 30*time.Second, func() bool {
+		return strings.Contains(string(p.do("GET", "/metrics", nil).body), "\nusher_admin_requests_in_flight 1\n")
+	})
 	refused := p.do("PUT", "/v1/accounts/own/groups/h", m{"name": "h"}).want(503)
 	require.Equal(t, "urn:usher:problem:nothing-changed", refused.text("type"))
 	require.Equal(t, "1", refused.header.Get("Retry-After"))

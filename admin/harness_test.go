@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ type platform struct {
 	server   *admin.Server
 	client   *http.Client
 	token    string // of every scope
+
+	documentOnce sync.Once
+	document     document
 }
 
 // start runs an admin server on a new database.
@@ -90,6 +94,7 @@ func (p *platform) newToken(scopes ...policies.Scope) string {
 // answer is what a request came back with.
 type answer struct {
 	t      testing.TB
+	p      *platform
 	what   string
 	status int
 	header http.Header
@@ -150,7 +155,7 @@ func (p *platform) try(method, path string, body any, options ...option) (answer
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(resp.Body)
-	return answer{p.t, method + " " + path, resp.StatusCode, resp.Header, data}, err
+	return answer{p.t, p, method + " " + path, resp.StatusCode, resp.Header, data}, err
 }
 
 // want fails the test unless the status is this one.
@@ -163,6 +168,7 @@ func (a answer) want(status int) answer {
 		require.InDelta(a.t, status, a.get("status"), 0, a.what)
 	}
 	require.NotEmpty(a.t, a.header.Get("X-Request-ID"), a.what)
+	a.p.conforms(a)
 	return a
 }
 

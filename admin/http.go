@@ -55,7 +55,10 @@ func newFront(o Options) (*front, error) {
 			Help: "Panics of handlers; any is a bug.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{f.requests, f.refused, f.panics} {
+	for _, c := range []prometheus.Collector{f.requests, f.refused, f.panics, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "usher_admin_requests_in_flight",
+		Help: "Requests under way, feeds and polls apart; at the limit further ones are sent away.",
+	}, func() float64 { return float64(len(f.places)) })} {
 		if err := o.Registry.Register(c); err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -165,7 +166,11 @@ func (s *Server) goTail(ctx context.Context) {
 	})
 }
 
-// wait runs await until ctx ends.
+// stopGrace is how long a part that was told to end may take when the time for
+// stopping is over already: what comes after it must not pull the rug from under it.
+const stopGrace = 2 * time.Second
+
+// wait runs await until ctx ends, and a moment longer.
 func wait(ctx context.Context, await func()) error {
 	ended := make(chan struct{})
 	go func() {
@@ -176,6 +181,13 @@ func wait(ctx context.Context, await func()) error {
 	case <-ended:
 		return nil
 	case <-ctx.Done():
+	}
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+		return nil
+	case <-grace.C:
 		return ctx.Err()
 	}
 }

@@ -133,6 +133,9 @@ func (a *API) documentAnswers(o *huma.Operation, op *operation) {
 	if op.body != nil || len(op.stream) > 0 {
 		statuses = append(statuses, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity)
 	}
+	if op.method == http.MethodPost { // a key that was used for another request
+		statuses = append(statuses, http.StatusUnprocessableEntity)
+	}
 	statuses = append(statuses, op.errors...)
 	schema := a.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")
 	for _, status := range statuses {

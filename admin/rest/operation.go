@@ -14,6 +14,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/usher-authz/usher/policies"
 )
@@ -173,10 +174,15 @@ func (a *API) prepare(ctx context.Context, r *request, body any) error {
 	if err != nil {
 		return err
 	}
-	r.caller.hash(data)
 	if err := decode(data, body); err != nil {
 		return err
 	}
+	// A repetition may write the same body in another order.
+	canonical := jsontext.Value(data)
+	if err := canonical.Canonicalize(); err != nil {
+		return policies.Malformed(data, err)
+	}
+	r.caller.hash(canonical)
 	return check(body)
 }
 
