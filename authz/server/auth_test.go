@@ -88,7 +88,7 @@ func TestErrorsAreNeverAnAllow(t *testing.T) {
 	t.Parallel()
 	for name, check := range map[string]func() (authz.Decision, error){
 		"error":              func() (authz.Decision, error) { return authz.Decision{Allow: true}, errors.New("the cause") },
-		"panic":              func() (authz.Decision, error) { panic("the cause") },
+		"panic":              func() (authz.Decision, error) { panic("the cause") }, //nolint:forbidigo // it is what is tested
 		"panic of nil":       func() (authz.Decision, error) { var s *authz.State; return authz.Decision{Revision: s.Revision()}, nil },
 		"too many decisions": func() (authz.Decision, error) { return authz.Decision{Allow: true}, nil },
 	} {

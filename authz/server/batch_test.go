@@ -102,7 +102,7 @@ func TestBatch(t *testing.T) {
 	}
 	// A faulty item says no more than data.usher.authz.decision does.
 	got := door.post(t, server.PathEvaluations, `{"evaluations":[{}]}`)
-	require.Equal(t, `{"evaluations":[{"decision":false,"context":{"reason":"invalid_request","revision":7}}]}`, string(got.body))
+	require.JSONEq(t, `{"evaluations":[{"decision":false,"context":{"reason":"invalid_request","revision":7}}]}`, string(got.body))
 }
 
 // TestBatchOfNone: without items it is a single evaluation.

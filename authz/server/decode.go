@@ -227,11 +227,11 @@ func (d *decoder) context(e *evaluation) error {
 			if err != nil {
 				return err
 			}
-			min, ok := wholeNumber(raw)
+			least, ok := wholeNumber(raw)
 			if !ok {
 				d.note(&e.fault, revisionReason)
 			}
-			e.context.min = min
+			e.context.min = least
 			return nil
 		case "explain":
 			switch d.json.PeekKind() {

@@ -71,6 +71,9 @@ func problemOf(err error) problem.Problem {
 			Detail: "the request was cut off", RetryAfter: retryAfter,
 		}
 	default:
-		return problem.Problem{Type: problem.Internal, Status: http.StatusInternalServerError, Detail: "something went wrong inside; the log has it under the trace id"}
+		return problem.Problem{
+			Type: problem.Internal, Status: http.StatusInternalServerError,
+			Detail: "something went wrong inside; the log has it under the trace id",
+		}
 	}
 }

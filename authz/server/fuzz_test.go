@@ -105,6 +105,7 @@ func reference(t require.TestingT) opa.PreparedEvalQuery {
 }
 
 func serve(t *testing.T, handler http.Handler, path string, body []byte) *httptest.ResponseRecorder {
+	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()

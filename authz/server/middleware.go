@@ -72,7 +72,7 @@ func (a *API) recovered(w http.ResponseWriter, r *http.Request, e endpoint) {
 		return
 	}
 	if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-		panic(http.ErrAbortHandler) // net/http's own way to drop a connection
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to drop a connection
 	}
 	p := problemOf(nil)
 	p.TraceID = rand.Text()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,31 +126,31 @@ type door struct {
 	http  *http.Client
 }
 
-func newAPI(t testing.TB, engine authz.Decider, tokens server.Tokens) *server.API {
-	t.Helper()
+func newAPI(tb testing.TB, engine authz.Decider, tokens server.Tokens) *server.API {
+	tb.Helper()
 	api, err := server.New(server.Options{
 		Decider: engine, Tokens: tokens, Clock: func() time.Time { return now },
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Registerer: prometheus.NewPedanticRegistry(),
+		Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)), Registerer: prometheus.NewPedanticRegistry(),
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return api
 }
 
 // open serves api on a listener of its own until the test ends.
-func open(t testing.TB, api *server.API, l server.Listener) door {
-	t.Helper()
+func open(tb testing.TB, api *server.API, l server.Listener) door {
+	tb.Helper()
 	mux := http.NewServeMux()
-	require.NoError(t, api.Mount(mux, l))
+	require.NoError(tb, api.Mount(mux, l))
 	web := httptest.NewServer(mux)
-	t.Cleanup(web.Close)
+	tb.Cleanup(web.Close)
 	return door{url: web.URL, token: checksToken, http: web.Client()}
 }
 
 // openState serves the check API on state.
-func openState(t testing.TB, state *authz.State) door {
-	t.Helper()
-	engine := newEngine(t, state, now)
-	return open(t, newAPI(t, engine, server.StateTokens(engine.State)), server.Listener{})
+func openState(tb testing.TB, state *authz.State) door {
+	tb.Helper()
+	engine := newEngine(tb, state, now)
+	return open(tb, newAPI(tb, engine, server.StateTokens(engine.State)), server.Listener{})
 }
 
 type answer struct {
@@ -167,11 +168,10 @@ func (d door) post(t require.TestingT, path, body string, headers ...string) ans
 	if d.token != "" {
 		r.Header.Set("Authorization", "Bearer "+d.token)
 	}
-	for i := 0; i < len(headers); i += 2 {
-		if headers[i+1] == "" {
-			r.Header.Del(headers[i])
-		} else {
-			r.Header.Set(headers[i], headers[i+1])
+	for pair := range slices.Chunk(headers, 2) {
+		r.Header.Del(pair[0])
+		if value := pair[len(pair)-1]; value != "" {
+			r.Header.Set(pair[0], value)
 		}
 	}
 	return d.send(t, r)

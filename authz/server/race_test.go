@@ -84,6 +84,7 @@ func TestNoStaleOrMixedAnswers(t *testing.T) {
 }
 
 func noError(t *testing.T, err error) bool {
+	t.Helper()
 	if err != nil {
 		t.Error(err)
 	}

@@ -179,7 +179,8 @@ func (o Options) validateListeners() error {
 	}
 	problem(o.Mode == ModeBundle,
 		"a bundle has no tokens, so that everybody could ask on %s: listen on loopback or on a Unix socket", o.Listen)
-	problem(o.Mode != ModeBundle && o.Auth == server.AuthNone, "without tokens everybody could ask on %s: only loopback and Unix sockets may do without", o.Listen)
+	problem(o.Mode != ModeBundle && o.Auth == server.AuthNone,
+		"without tokens everybody could ask on %s: only loopback and Unix sockets may do without", o.Listen)
 	problem(o.TLSCert == "" && !o.InsecureListen && o.Mode != ModeBundle,
 		"%s is beyond loopback and has no TLS: give a certificate, or --insecure-listen", o.Listen)
 	return errors.Join(errs...)

@@ -32,35 +32,35 @@ const soon = 20 * time.Second
 // adminToken is the service token of the tests' platform, of every scope.
 var adminToken = policies.TokenPrefix + strings.Repeat("t", 43)
 
-func policyInForce(t testing.TB) policies.PolicyInForce {
-	t.Helper()
+func policyInForce(tb testing.TB) policies.PolicyInForce {
+	tb.Helper()
 	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	policy, err := policies.NewPolicyInForce(catalogue, rego.Modules())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return policy
 }
 
 // company is one owner, olga, who gives mia a role on the environment e.
-func company(t testing.TB) policies.Document {
-	t.Helper()
+func company(tb testing.TB) policies.Document {
+	tb.Helper()
 	document, err := policies.DecodeDocument([]byte(`{
 		"account": {"id": "olga", "email": "olga@example.com"},
 		"environments": [{"id": "e", "name": "E"}],
 		"roles": [{"id": "r", "name": "Viewer", "policies": ["environment.view"]}],
 		"members": [{"account": {"id": "mia", "email": "mia@example.com"},
 			"grants": [{"resource": {"type": "environment", "id": "e"}, "roles": ["r"]}]}]}`))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return document
 }
 
 // bundleOf is an OPA bundle of documents at a revision.
-func bundleOf(t testing.TB, revision policies.Revision, documents ...policies.Document) []byte {
-	t.Helper()
-	platform, err := policiestest.NewDocumentsPlatform(revision, policyInForce(t), documents...)
-	require.NoError(t, err)
+func bundleOf(tb testing.TB, revision policies.Revision, documents ...policies.Document) []byte {
+	tb.Helper()
+	platform, err := policiestest.NewDocumentsPlatform(revision, policyInForce(tb), documents...)
+	require.NoError(tb, err)
 	var bundle bytes.Buffer
-	require.NoError(t, policies.WriteBundle(&bundle, platform))
+	require.NoError(tb, policies.WriteBundle(&bundle, platform))
 	return bundle.Bytes()
 }
 

@@ -136,6 +136,27 @@ func TestMaxStaleness(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, status)
 }
 
+// waitFor demands a revision in a goroutine, which tells the status of the answer, 0
+// for none.
+func (c caller) waitFor(t *testing.T, revision string) <-chan int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url+server.PathEvaluation, strings.NewReader(
+		`{"subject":{"type":"account","id":"mia"},"action":{"name":"a"},"resource":{"type":"environment","id":"e"}}`))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+c.token)
+	r.Header.Set(server.HeaderMinRevision, revision)
+	answered := make(chan int, 1)
+	go func() {
+		defer close(answered)
+		if response, err := c.http.Do(r); err == nil {
+			_ = response.Body.Close()
+			answered <- response.StatusCode
+		}
+	}()
+	return answered
+}
+
 // TestGracefulStop: while a check waits, Stop makes the sidecar not ready, accepts
 // nobody, and lets the check have its answer.
 func TestGracefulStop(t *testing.T) {
@@ -145,11 +166,7 @@ func TestGracefulStop(t *testing.T) {
 	eventually(t, func() bool { return s.Ready().Ready }, "it has caught up")
 	caller := call(t, s.URL(), nil)
 	caller.token = adminToken
-	answered := make(chan int, 1)
-	go func() {
-		status, _ := caller.view(t, server.HeaderMinRevision, "2")
-		answered <- status
-	}()
+	answered := caller.waitFor(t, "2")
 	eventually(t, func() bool { return counter(t, caller, "usher_server_in_flight") > 0 }, "the check waits")
 	stopped := make(chan error, 1)
 	go func() {
@@ -183,23 +200,13 @@ func TestStopCutsOff(t *testing.T) {
 	s := start(t, sidecar.Options{AdminURL: admin.web.URL, Token: adminToken, MinRevisionWait: time.Hour})
 	eventually(t, func() bool { return s.Ready().Ready }, "it has caught up")
 	caller := call(t, s.URL(), nil)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, caller.url+server.PathEvaluation,
-		strings.NewReader(`{"subject":{"type":"account","id":"mia"},"action":{"name":"a"},"resource":{"type":"group","id":"g"},"context":{"min_revision":99}}`))
-	require.NoError(t, err)
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer "+adminToken)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if response, err := caller.http.Do(r); err == nil {
-			_ = response.Body.Close()
-		}
-	}()
+	caller.token = adminToken
+	answered := caller.waitFor(t, "99")
 	eventually(t, func() bool { return counter(t, caller, "usher_server_in_flight") > 0 }, "the check waits")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, s.Stop(ctx), context.DeadlineExceeded)
-	<-ended
+	require.Zero(t, <-answered)
 }
 
 // TestLife: start and stop in any order, and many at a time.
