@@ -21,9 +21,16 @@ import (
 // state is the server's.
 func TestSidecarsConverge(t *testing.T) {
 	t.Parallel()
+	var faults []fault
+	for _, f := range append(snapshotFaults(), changeFaults()...) {
+		if f.name != "endless object" { // eight megabytes each time
+			faults = append(faults, f)
+		}
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		roll := func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "roll") }
 		f := newFleet(t, roll)
+		f.faults = faults
 		defer f.end()
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 			f.step()
@@ -51,6 +58,7 @@ type testFleet struct {
 	tamper   *tamper
 	http     *httptest.Server
 	sidecars []*sidecar
+	faults   []fault
 }
 
 func newFleet(t *testing.T, roll func(n int) int) *testFleet {
@@ -103,8 +111,7 @@ func (f *testFleet) step() {
 		f.sidecars[i].stop()
 		f.sidecars[i] = f.run(f.sidecars[i].Engine)
 	case 4:
-		faults := append(snapshotFaults(), changeFaults()...)
-		f.tamper.set(faults[f.roll(len(faults))].lines)
+		f.tamper.set(f.faults[f.roll(len(f.faults))].lines)
 		f.http.CloseClientConnections()
 	case 5:
 		f.tamper.set(nil)

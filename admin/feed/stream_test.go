@@ -35,14 +35,13 @@ func deaf(t testing.TB, url string) {
 	require.NoError(t, err)
 }
 
-// bulk makes a change of about 100 KB.
-func bulk(t testing.TB, p *feedtest.Platform, nth int) {
+// bulk makes n changes of 200 KB each, more in all than the kernel buffers.
+func bulk(t testing.TB, p *feedtest.Platform, n int) {
 	t.Helper()
-	objects := make([]policies.Object, 1000)
-	for i := range objects {
-		objects[i] = feedtest.Environment(t, "a", fmt.Sprintf("%s-%d-%d", strings.Repeat("x", 50), nth, i))
+	for i := range n {
+		name := strings.Repeat(string(rune('a'+i%26)), 200_000)
+		p.Write(feedtest.Object(t, policies.KindRole, "a", "r", policies.RoleBody{Name: name, Policies: []policies.PolicyID{}}))
 	}
-	p.Write(objects...)
 }
 
 func TestReaderThatDoesNotReadSlowsNobody(t *testing.T) {
@@ -55,9 +54,7 @@ func TestReaderThatDoesNotReadSlowsNobody(t *testing.T) {
 		deaf(t, r.http.URL)
 	}
 	eventually(t, "all are connected", func() bool { return r.streams() == 4 })
-	for i := range 80 {
-		bulk(t, p, i)
-	}
+	bulk(t, p, 60)
 	require.NoError(t, s.WaitFor(testContext(t), p.State().Revision()))
 	r.server.ring.mu.Lock()
 	require.LessOrEqual(t, r.server.ring.bytes, 1<<20)
@@ -81,9 +78,7 @@ func TestStopEndsStreamsPromptly(t *testing.T) {
 	s.reaches(t, p.State())
 	deaf(t, r.http.URL)
 	eventually(t, "both are connected", func() bool { return r.streams() == 2 })
-	for i := range 80 {
-		bulk(t, p, i)
-	}
+	bulk(t, p, 60)
 	waits := make(chan error, 1)
 	go func() {
 		_, err := newLookups(t, r.http.URL).Lookup(testContext(t), wire.LookupRequest{Min: 1 << 30, Subjects: []policies.AccountID{"b"}})
@@ -211,7 +206,7 @@ func TestEncodings(t *testing.T) {
 func TestHeartbeatsWithinASnapshot(t *testing.T) {
 	t.Parallel()
 	objects := []policies.Object{feedtest.Account(t, "a")}
-	for i := range 20_000 {
+	for i := range 5_000 {
 		objects = append(objects, feedtest.Environment(t, "a", fmt.Sprintf("environment-%d", i)))
 	}
 	p := feedtest.New(t, "p", objects...)

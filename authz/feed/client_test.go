@@ -24,7 +24,7 @@ import (
 	"github.com/usher-authz/usher/policies"
 )
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // nobody is a sink on demand that takes everything.
 type nobody struct{}
@@ -141,10 +141,10 @@ func TestWhatTheServerIsAsked(t *testing.T) {
 		w.Header().Set("Content-Type", ContentType+"; charset=utf-8")
 		_, _ = w.Write(lines(t, beginning(t, "p", 5)...))
 	})
-	var log bytes.Buffer
+	var log syncWriter
 	c := startClient(t, Options{
 		URL: url + "/below/", Token: "ush_secret", Replay: 17,
-		Logger: slog.New(slog.NewTextHandler(&syncWriter{w: &log}, nil)),
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	require.NoError(t, c.WaitReady(t.Context()))
 	eventually(t, "it resumes", func() bool {
@@ -166,7 +166,13 @@ func TestWhatTheServerIsAsked(t *testing.T) {
 
 type syncWriter struct {
 	mu sync.Mutex
-	w  *bytes.Buffer
+	w  bytes.Buffer
+}
+
+func (s *syncWriter) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.String()
 }
 
 func (s *syncWriter) Write(p []byte) (int, error) {
