@@ -51,18 +51,28 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 	runSidecar := func() *process {
 		return start(t, []string{"USHER_TOKEN=" + p.token}, usher, "sidecar", "--admin-url", admin, "--listen", sidecarAddr)
 	}
-	ready := func(base string) {
-		eventually(t, 30*time.Second, base+" is ready", func() error {
-			a, err := p.call(http.MethodGet, base+"/ready", nil, nil)
-			if err == nil && a.status != http.StatusOK {
-				err = fmt.Errorf("%d %s", a.status, a.body)
-			}
-			return err
-		})
+	isReady := func(base string) error {
+		a, err := p.call(http.MethodGet, base+"/ready", nil, nil)
+		if err == nil && a.status != http.StatusOK {
+			err = fmt.Errorf("%d %s", a.status, a.body)
+		}
+		return err
 	}
 	secondAdmin, secondSidecar := runAdmin(), runSidecar()
-	ready(admin)
-	ready(sidecar)
+	// An admin that finds no database ends, and is started again, as whatever runs
+	// it would do.
+	adminReady := func() {
+		eventually(t, 60*time.Second, "the second admin is ready", func() error {
+			select {
+			case <-secondAdmin.done:
+				secondAdmin = runAdmin()
+			default:
+			}
+			return isReady(admin)
+		})
+	}
+	adminReady()
+	eventually(t, 30*time.Second, "the second sidecar is ready", func() error { return isReady(sidecar) })
 	p.must(t, http.MethodPost, admin+"/v1/import", []any{document("own", "mia", writers)})
 	mia := p.memberID(t, admin, "own", "mia")
 
@@ -106,13 +116,13 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 		pause()
 		secondAdmin.kill()
 		secondAdmin = runAdmin()
-		ready(admin)
+		adminReady()
 		pause()
 		secondSidecar.kill()
 		secondSidecar = runSidecar()
 		pause()
 		killPostgres(t, p.dir)
-		ready(admin)
+		adminReady()
 	}
 	pause()
 	close(stop)
