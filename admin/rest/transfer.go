@@ -72,7 +72,11 @@ func (a *API) importDocuments(ctx context.Context, r *request, _ *none, _ *none)
 	in := &imported{}
 	call := r.caller.call()
 	call.IdempotencyKey = "" // a repetition changes nothing anyway
-	report, err := a.store.Import(ctx, call, in.note(policies.ReadDocuments(kept, r.Header.Get("Content-Type"))), nil)
+	// With the catalogue, so that all that is wrong comes at once; the store holds
+	// the documents against the one in force under the lock.
+	documents := policies.ReadDocuments(kept, r.Header.Get("Content-Type"),
+		policies.WithCatalogue(a.engine.State().Policy().Catalogue()))
+	report, err := a.store.Import(ctx, call, in.note(documents), nil)
 	_ = control.SetReadDeadline(time.Time{})
 	_ = control.SetWriteDeadline(time.Now().Add(importReadPause))
 	if err != nil {
