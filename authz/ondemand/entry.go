@@ -33,8 +33,8 @@ const (
 // what was put there by others no more than one byte beyond is read.
 const (
 	maxSmallValue       = 256
-	maxPermissionsValue = 64 << 10
-	maxAccountValue     = 4 << 20
+	maxPermissionsValue = 16 << 10
+	maxAccountValue     = 2 << 20
 	// maxBody bounds what a compressed body may expand to.
 	maxBody = 64 << 20
 	// compressFrom is the least body that is worth compressing.

@@ -2,6 +2,7 @@ package ondemand
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -370,23 +371,26 @@ func (q *quest) seek(ctx context.Context, names []name) {
 	for i, n := range names {
 		keys[i] = key(q.root.generation.prefix, n)
 	}
-	values, err := e.shared.read(ctx, keys, names)
-	for i, n := range names {
-		switch {
-		case err != nil || (values[i].err != nil && values[i].err != errWrongType): //nolint:errorlint // our own, not wrapped
-			e.metrics.count(layerRedis, n.kind, outcomeError)
-		case values[i].err != nil:
-			e.metrics.count(layerRedis, n.kind, outcomeRejected)
-		case len(values[i].data) == 0:
-			e.metrics.count(layerRedis, n.kind, outcomeMiss)
-		default:
-			f, err := e.codec.decode(q.root.generation.policy, keys[i], n, values[i].data)
-			if err != nil {
-				e.metrics.count(layerRedis, n.kind, outcomeRejected)
-				continue
-			}
-			q.take(layerRedis, f)
+	e.shared.read(ctx, keys, names, func(i int, v value) { q.open(keys[i], names[i], v) })
+}
+
+// open takes the fact named n from what Redis has under key.
+func (q *quest) open(key string, n name, v value) {
+	m := q.engine.metrics
+	switch {
+	case errors.Is(v.err, errWrongType):
+		m.count(layerRedis, n.kind, outcomeRejected)
+	case v.err != nil:
+		m.count(layerRedis, n.kind, outcomeError)
+	case len(v.data) == 0:
+		m.count(layerRedis, n.kind, outcomeMiss)
+	default:
+		f, err := q.engine.codec.decode(q.root.generation.policy, key, n, v.data)
+		if err != nil {
+			m.count(layerRedis, n.kind, outcomeRejected)
+			return
 		}
+		q.take(layerRedis, f)
 	}
 }
 

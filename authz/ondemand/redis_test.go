@@ -206,3 +206,25 @@ func TestAColdBatchCostsAFewRoundTrips(t *testing.T) {
 	require.Equal(t, 1, redis)
 	require.Zero(t, admin)
 }
+
+// TestLargeAccountsAreReadInTwoSteps has one that the first read cuts.
+func TestLargeAccountsAreReadInTwoSteps(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(o *Options) { o.MemoryLimit = 1 })
+	var objects []policies.Object
+	for i := range 6000 {
+		// Ids that do not compress.
+		id := policies.HashToken(strconv.Itoa(i))
+		objects = append(objects, object(t, policies.KindEnvironment, "ben", id, policies.EnvironmentBody{Groups: []policies.GroupID{}}))
+	}
+	reached(t, f.engine, f.admin.change(t, objects...))
+	f.ask(t, f.engine, question("e-ben"))
+	flushFills(t, f.engine)
+	require.Greater(t, f.redis.StrLen(t.Context(), keyNamed(f.engine, accountOf("ben"))).Val(), int64(redisFirstRead))
+
+	full := f.admin.inFull.Load()
+	require.NoError(t, f.redis.Del(t.Context(), keyNamed(f.engine, miaOn("e-ben"))).Err())
+	require.True(t, f.ask(t, f.engine, question("e-ben")).Allow)
+	require.Equal(t, 1, counted(f.engine, layerRedis, kindAccount, outcomeHit))
+	require.Equal(t, full, f.admin.inFull.Load())
+}

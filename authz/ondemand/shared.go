@@ -21,8 +21,12 @@ const (
 	redisDialTimeout = time.Second
 	// redisWriteBatch is how many entries go into one pipeline of writes.
 	redisWriteBatch = 64
-	// redisReadBatch is how many keys one pipeline asks for.
-	redisReadBatch = 512
+	// redisReadBudget bounds the bytes that one pipeline of reads may bring, so that
+	// large values that somebody put there cost time, not memory.
+	redisReadBudget = 8 << 20
+	// redisFirstRead is how much of an account is read at first: most are smaller. It
+	// lets a pipeline ask for 256 of them.
+	redisFirstRead = 32 << 10
 	// redisFillTimeout bounds a pipeline of writes; nobody waits for it.
 	redisFillTimeout = time.Second
 )
@@ -45,36 +49,72 @@ type value struct {
 	err  error
 }
 
-// read gives the values of names under their keys, in one round trip per
-// [redisReadBatch] of them. Of each value no more than its limit and one byte is
-// read: what somebody put there may be large. The error says that Redis did not
-// answer at all; single failures, such as of one node of a Cluster, are in the
-// values.
-func (s *shared) read(ctx context.Context, keys []string, names []name) ([]value, error) {
-	values := make([]value, len(keys))
-	for begin := 0; begin < len(keys); begin += redisReadBatch {
-		end := min(begin+redisReadBatch, len(keys))
-		if err := s.readBatch(ctx, keys[begin:end], names[begin:end], values[begin:end]); err != nil {
-			return nil, err
-		}
-	}
-	return values, nil
+// read is one key to be read, no further than limit and one byte more.
+type read struct {
+	at    int // its place among the names asked for
+	key   string
+	limit int
 }
 
-func (s *shared) readBatch(ctx context.Context, keys []string, names []name, values []value) error {
+// read gives what stands under the keys of names to found, in one round trip for
+// as many of them as [redisReadBudget] allows, and one more for large accounts. Data
+// is found's only until it returns. Where Redis does not answer, the values have the
+// error.
+func (s *shared) read(ctx context.Context, keys []string, names []name, found func(i int, v value)) {
+	reads := make([]read, len(names))
+	for i, n := range names {
+		reads[i] = read{at: i, key: keys[i], limit: maxValue(n.kind)}
+		if n.kind == kindAccount {
+			reads[i].limit = redisFirstRead
+		}
+	}
+	var larger []read
+	s.readAll(ctx, reads, func(r read, v value) {
+		if whole := maxValue(names[r.at].kind); len(v.data) > r.limit && r.limit < whole {
+			larger = append(larger, read{at: r.at, key: r.key, limit: whole})
+			return
+		}
+		found(r.at, v)
+	})
+	s.readAll(ctx, larger, func(r read, v value) { found(r.at, v) })
+}
+
+// readAll reads in pipelines within the budget.
+func (s *shared) readAll(ctx context.Context, reads []read, found func(read, value)) {
+	for len(reads) > 0 {
+		n, bytes := 0, 0
+		for n < len(reads) && (n == 0 || bytes+reads[n].limit <= redisReadBudget) {
+			bytes += reads[n].limit
+			n++
+		}
+		values := make([]value, n)
+		err := s.readBatch(ctx, reads[:n], values)
+		for i, v := range values {
+			if err != nil {
+				v = value{err: err}
+			}
+			found(reads[i], v)
+		}
+		reads = reads[n:]
+	}
+}
+
+// readBatch is one round trip. The error says that Redis did not answer at all;
+// single failures, such as of one node of a Cluster, are in the values.
+func (s *shared) readBatch(ctx context.Context, reads []read, values []value) error {
 	return s.breaker.do(ctx, func() error {
 		defer s.metrics.since(layerRedis, time.Now())
 		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 		defer cancel()
-		if len(keys) == 1 {
-			data, err := s.client.GetRange(ctx, keys[0], 0, int64(maxValue(names[0].kind))).Bytes()
+		if len(reads) == 1 {
+			data, err := s.client.GetRange(ctx, reads[0].key, 0, int64(reads[0].limit)).Bytes()
 			values[0], err = single(data, err)
 			return err
 		}
 		pipe := s.client.Pipeline()
-		commands := make([]*redis.StringCmd, len(keys))
-		for i, k := range keys {
-			commands[i] = pipe.GetRange(ctx, k, 0, int64(maxValue(names[i].kind)))
+		commands := make([]*redis.StringCmd, len(reads))
+		for i, r := range reads {
+			commands[i] = pipe.GetRange(ctx, r.key, 0, int64(r.limit))
 		}
 		_, _ = pipe.Exec(ctx) // each command has its own error
 		return collect(commands, values)
