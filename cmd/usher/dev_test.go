@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -26,6 +27,10 @@ func devArgs(dir string, more ...string) []string {
 // startDev starts `usher dev --no-demo` and waits until it is ready.
 func startDev(t *testing.T, dir string, more ...string) *process {
 	t.Helper()
+	// One that was killed left its own.
+	if err := os.Remove(filepath.Join(dir, "dev.env")); err != nil {
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	}
 	p, err := startUsher(filepath.Dir(dir), nil, devArgs(dir, append(more, "--no-demo")...)...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -171,6 +176,7 @@ func TestDevKeepsItsDataAndLeavesNoProcess(t *testing.T) {
 	t.Logf("stopped in %s", time.Since(began))
 	require.Zero(t, first.code(), first.output)
 	require.NoError(t, ended(below))
+	require.NoFileExists(t, filepath.Join(dir, "dev.env"))
 
 	startDev(t, dir)
 	after := devEnv(t, dir)
@@ -203,7 +209,12 @@ func TestDevRevivesItsChildren(t *testing.T) {
 
 	pid := postmaster(t, dir)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	eventually(t, devReady, func() error { return putAccount(t, env, "acme", http.StatusOK) })
+	eventually(t, devReady, func() error {
+		if !strings.Contains(p.output.String(), "PostgreSQL is back") {
+			return fmt.Errorf("PostgreSQL is not back:\n%s", p.output)
+		}
+		return putAccount(t, env, "acme", http.StatusOK)
+	})
 	require.NotEqual(t, pid, postmaster(t, dir))
 
 	for _, pid := range descendants(t, p.cmd.Process.Pid) {

@@ -31,7 +31,7 @@ func (*migrateCommand) Help() string {
 		"Run the new binary's migrate before its admin when you upgrade."
 }
 
-// Run migrates and says what it did.
+// Run migrates, with a line for each step.
 func (c *migrateCommand) Run(ctx context.Context, p *Process) error {
 	if err := c.check(); err != nil {
 		return err
@@ -44,15 +44,10 @@ func (c *migrateCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.Stdout, "schema: version %d", report.To)
-	if err == nil && report.From == report.To {
-		_, err = fmt.Fprint(p.Stdout, ", up to date")
+	outcome := "migrated"
+	if report.From == report.To && !report.PolicyChanged {
+		outcome = "up to date: nothing to do"
 	}
-	if err == nil && report.PolicyChanged {
-		_, err = fmt.Fprintf(p.Stdout, "; policy in force: changed at revision %d", report.Revision)
-	}
-	if err == nil {
-		_, err = fmt.Fprintln(p.Stdout)
-	}
+	_, err = fmt.Fprintln(p.Stdout, outcome)
 	return err
 }

@@ -13,6 +13,7 @@ import (
 type processValue interface {
 	Start(ctx context.Context) error
 	Stop(ctx context.Context) error
+	URL() string
 	// Done is closed when it has ended, and Err says why, if by itself.
 	Done() <-chan struct{}
 	Err() error
@@ -31,6 +32,7 @@ func serve(ctx context.Context, s processValue, name, listen string, log *slog.L
 		}
 		return err
 	}
+	log.InfoContext(ctx, "serving", "server", name, "url", s.URL(), "version", version())
 	select {
 	case <-ctx.Done():
 	case <-s.Done():

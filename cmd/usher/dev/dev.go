@@ -144,6 +144,7 @@ func (d *platform) start(ctx context.Context) error {
 	if err := writeFile(d.envPath(), envFile(d.variables())); err != nil {
 		return err
 	}
+	d.started.push("dev.env", func(context.Context) error { return os.Remove(d.envPath()) })
 	d.tell(fmt.Sprintf("ready after %.1f s", time.Since(d.began).Seconds()))
 	_, _ = fmt.Fprint(d.o.Out, d.welcome())
 	return nil

@@ -9,8 +9,9 @@
 // # Start
 //
 // DIR is locked first, so that there is one `usher dev` for each. DIR/dev.env is
-// removed and written anew, by rename, once everything answers: whoever finds it may
-// use what it says. What an earlier run left behind when it was killed is taken
+// removed, written anew by rename once everything answers, and removed again before
+// anything stops: whoever finds it may use what it says, unless this process was
+// killed. What an earlier run left behind when it was killed is taken
 // over: its PostgreSQL and Redis are stopped and started again on the same
 // data and ports.
 //

@@ -4,22 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"syscall"
 )
 
+// Ports that are to stay for later runs come from below the range that systems
+// take for outgoing connections and port 0: there somebody else would have them soon.
+const (
+	firstPort    = 15000
+	lastPort     = 32000
+	portAttempts = 100
+)
+
 // choosePort puts a free port on loopback into field, and remembers it.
 func choosePort(ctx context.Context, field *int, st *state) error {
-	l, err := listen(ctx, "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("find a free port: %w", err)
+	for range portAttempts {
+		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // no secret
+		if !portTaken(ctx, port) {
+			*field = port
+			return st.save()
+		}
 	}
-	*field = portOf(l.Addr().String())
-	if err := l.Close(); err != nil {
-		return fmt.Errorf("find a free port: %w", err)
-	}
-	return st.save()
+	return fmt.Errorf("none of %d ports from %d to %d is free on loopback", portAttempts, firstPort, lastPort)
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {
@@ -30,10 +38,10 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 // portTaken tells whether somebody listens on port.
 func portTaken(ctx context.Context, port int) bool {
 	l, err := listen(ctx, "127.0.0.1:"+strconv.Itoa(port))
-	if err == nil {
-		return l.Close() != nil
+	if err != nil {
+		return true // or closed to us, which is the same
 	}
-	return errors.Is(err, syscall.EADDRINUSE)
+	return l.Close() != nil
 }
 
 // checkFree is an error if somebody listens on address already: better at once
