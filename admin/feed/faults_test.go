@@ -96,7 +96,8 @@ func anyFrame(on wire.Type) []fault {
 		{"endless heartbeat", on, at(2, instead(`{"type":"heartbeat","time":"`+strings.Repeat("0", wire.MaxLine)+"\"}\n")), wire.RefusedOversized},
 		{"endless object", on, at(2, instead(`{"type":"object","id":"`+strings.Repeat("0", wire.MaxObjectLine))), wire.RefusedOversized},
 		{"ended within a line", on, at(2, cutShort), wire.RefusedTruncated},
-		{"a heartbeat from before", on, at(2, instead(`{"type":"heartbeat","revision":1,"time":"2030-01-01T00:00:00Z"}`+"\n")), wire.RefusedRollback},
+		{"a heartbeat from before", on, at(2, instead(`{"type":"heartbeat","platform":"p","revision":1,"time":"2030-01-01T00:00:00Z"}`+"\n")), wire.RefusedRollback},
+		{"another platform's heartbeat", on, at(2, instead(`{"type":"heartbeat","platform":"q","revision":99,"time":"2030-01-01T00:00:00Z"}`+"\n")), wire.RefusedPlatform},
 	}
 }
 

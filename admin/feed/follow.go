@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/usher-authz/usher/authz"
+	wire "github.com/usher-authz/usher/authz/feed"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -64,7 +65,7 @@ func (s *Server) advance(ctx context.Context) (bool, error) {
 			s.o.Logger.LogAttrs(ctx, slog.LevelWarn, "feed history was replaced, every sidecar of the old one gets a snapshot", slog.Any("error", err))
 			return s.begin(), nil
 		}
-		e, err := newEntry(tip, c)
+		e, err := newEntry(tip, c, wire.Modes...)
 		if err != nil {
 			// Nobody could be told of this revision by a change: a snapshot can.
 			s.begin()

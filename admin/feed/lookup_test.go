@@ -171,7 +171,7 @@ func TestLookupOfAnotherPlatformIsRefused(t *testing.T) {
 	sink := &noticed{}
 	client, _ := noticeClient(t, ours.http.URL, sink, -1)
 	require.NoError(t, client.WaitReady(testContext(t)))
-	ours.tamper.next = theirs.tamper.next
+	ours.tamper.swap(theirs.tamper.next)
 	_, err := client.Lookup(testContext(t), wire.LookupRequest{Subjects: []policies.AccountID{"b"}})
 	var refused *wire.RefusedError
 	require.ErrorAs(t, err, &refused)

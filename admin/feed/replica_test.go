@@ -158,9 +158,8 @@ func difference(t testing.TB, want, got *authz.State) string {
 
 // tamper stands between server and clients and may change what the server says.
 type tamper struct {
-	next http.Handler
-
 	mu    sync.Mutex
+	next  http.Handler
 	lines func() lineChanger
 	query []string
 }
@@ -176,6 +175,13 @@ func (tm *tamper) set(f func() lineChanger) {
 	tm.lines = f
 }
 
+// swap lets next serve what is asked from now on.
+func (tm *tamper) swap(next http.Handler) {
+	tm.mu.Lock()
+	defer tm.mu.Unlock()
+	tm.next = next
+}
+
 func (tm *tamper) queries() []string {
 	tm.mu.Lock()
 	defer tm.mu.Unlock()
@@ -184,14 +190,14 @@ func (tm *tamper) queries() []string {
 
 func (tm *tamper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	tm.mu.Lock()
-	lines := tm.lines
+	lines, next := tm.lines, tm.next
 	tm.query = append(tm.query, r.URL.RawQuery)
 	tm.mu.Unlock()
 	if lines != nil {
 		r.Header.Del("Accept-Encoding")
 		w = &tampered{ResponseWriter: w, change: lines()}
 	}
-	tm.next.ServeHTTP(w, r)
+	next.ServeHTTP(w, r)
 }
 
 type tampered struct {

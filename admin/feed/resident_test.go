@@ -146,12 +146,18 @@ func TestOtherPlatformIsRefused(t *testing.T) {
 	require.Same(t, good, again.State())
 	again.stop()
 
-	// A server that does not look at the platform, and sends its snapshot.
-	r.tamper.next = withoutQuery(r.tamper.next)
+	// A server that does not look at the platform of the asker is told by its first
+	// heartbeat, whose revision and time count for nothing.
+	r.tamper.swap(withoutQuery(r.tamper.next))
 	third := runSidecar(t, s.Engine, r.http.URL, nil)
-	eventually(t, "the snapshot is refused", func() bool { return third.feed.Status().Refusals[wire.RefusedPlatform] > 1 })
+	eventually(t, "the heartbeat is refused", func() bool { return third.feed.Status().Refusals[wire.RefusedPlatform] > 1 })
 	require.Same(t, good, third.State())
 	require.False(t, third.feed.Ready())
+
+	ours.Write(feedtest.Account(t, "b"))
+	r.tamper.swap(newReplica(t, ours, nil).tamper)
+	third.reaches(t, ours.State())
+	require.NoError(t, third.feed.WaitReady(testContext(t)))
 }
 
 func withoutQuery(next http.Handler) http.Handler {
@@ -194,7 +200,7 @@ func TestGoingBackWithinAnEpochIsRefused(t *testing.T) {
 
 	old := feedtest.New(t, "p", feedtest.Account(t, "a"))
 	r := newReplica(t, old, nil)
-	r.tamper.next = withoutQuery(r.tamper.next) // or it would say that it is behind
+	r.tamper.swap(withoutQuery(r.tamper.next)) // or it would say that it is behind
 	again := runSidecar(t, s.Engine, r.http.URL, nil)
 	eventually(t, "the old server is refused", func() bool { return again.feed.Status().Refusals[wire.RefusedRollback] > 1 })
 	require.Same(t, good, again.State())

@@ -31,19 +31,30 @@ func (e *entry) line(mode wire.Mode) []byte {
 
 func (e *entry) size() int { return len(e.change) + len(e.notice) }
 
-// newEntry encodes c, which comes right after before.
-func newEntry(before place, c policies.Change) (*entry, error) {
+// newEntry encodes c, which comes right after before, for readers in these modes.
+func newEntry(before place, c policies.Change, modes ...wire.Mode) (*entry, error) {
 	e := &entry{before: before, after: place{c.Revision, c.Hash}}
-	var err error
-	if e.change, err = line(&wire.Change{Change: c}); err != nil {
-		return nil, err
+	for _, mode := range modes {
+		var err error
+		switch mode {
+		case wire.ModeResident:
+			e.change, err = line(&wire.Change{Change: c})
+		case wire.ModeNotices:
+			e.notice, err = noticeLine(c)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
+	return e, nil
+}
+
+func noticeLine(c policies.Change) ([]byte, error) {
 	notice, err := wire.NewNotice(c)
 	if err != nil {
 		return nil, err
 	}
-	e.notice, err = line(notice)
-	return e, err
+	return line(notice)
 }
 
 // line is f's line with its line feed, or nil if it is too long.

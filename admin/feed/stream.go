@@ -225,7 +225,7 @@ func (st *stream) replay(ctx context.Context) error {
 	entries := make([]*entry, 0, len(changes))
 	before := st.at
 	for _, c := range changes {
-		e, err := newEntry(before, c)
+		e, err := newEntry(before, c, st.q.mode)
 		if err != nil {
 			return fmt.Errorf("encode revision %d: %w", c.Revision, err)
 		}
@@ -264,11 +264,12 @@ func (st *stream) push() error {
 // heartbeat adds a heartbeat to the batch and writes it. It names the source's
 // state, or what this connection was told already, if that is newer.
 func (st *stream) heartbeat() error {
-	now := placeOf(st.s.o.Source.State())
+	state := st.s.o.Source.State()
+	now := placeOf(state)
 	if st.at.revision > now.revision {
 		now = st.at
 	}
-	err := st.frame(&wire.Heartbeat{Revision: now.revision, Hash: now.hash, Time: st.s.o.Clock().UTC()})
+	err := st.frame(&wire.Heartbeat{Platform: state.Platform(), Revision: now.revision, Hash: now.hash, Time: st.s.o.Clock().UTC()})
 	if err != nil {
 		return err
 	}

@@ -309,5 +309,5 @@ func TestFirstFrameIsAHeartbeat(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	line, err := bufio.NewReader(resp.Body).ReadString('\n')
 	require.NoError(t, err)
-	require.True(t, strings.HasPrefix(line, `{"type":"heartbeat","revision":1,`), line)
+	require.True(t, strings.HasPrefix(line, `{"type":"heartbeat","platform":"p","revision":1,`), line)
 }

@@ -93,7 +93,7 @@ func beginning(t testing.TB, platform string, revision policies.Revision) []Fram
 	header := &Snapshot{Platform: platform, Revision: revision, Hash: hash, Time: testTime, After: revision, AfterHash: hash}
 	line, err := AppendFrame(nil, header)
 	require.NoError(t, err)
-	return []Frame{&Heartbeat{Revision: revision, Hash: hash, Time: testTime}, header, NewTally(line).End()}
+	return []Frame{&Heartbeat{Platform: platform, Revision: revision, Hash: hash, Time: testTime}, header, NewTally(line).End()}
 }
 
 func TestOptionsAreValidated(t *testing.T) {

@@ -127,7 +127,9 @@ func decodeFrame(kind Type, line []byte) (Frame, error) {
 	case TypeSnapshotEnd:
 		return decode(line, func(*SnapshotEnd) bool { return true })
 	case TypeHeartbeat:
-		return decode(line, func(h *Heartbeat) bool { return goodRevision(h.Revision) && !h.Time.IsZero() })
+		return decode(line, func(h *Heartbeat) bool {
+			return h.Platform != "" && goodRevision(h.Revision) && !h.Time.IsZero()
+		})
 	}
 	return nil, errors.New("unknown type") // frameType lets none through
 }

@@ -116,8 +116,9 @@ type Notice struct {
 	Objects []policies.Object `json:"objects,omitempty"`
 }
 
-// Heartbeat names the server's present revision and time.
+// Heartbeat names the server's platform, present revision and time.
 type Heartbeat struct {
+	Platform string            `json:"platform"`
 	Revision policies.Revision `json:"revision"`
 	Hash     policies.Hash     `json:"hash"`
 	Time     time.Time         `json:"time"`

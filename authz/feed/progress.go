@@ -75,9 +75,13 @@ func (p *progress) connected(up bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.up = up
-	if up {
-		p.connects++
+	if !up {
+		return
 	}
+	p.connects++
+	// What the last server said it was at may have been a lie, or another platform's:
+	// it must not keep this client from ever being ready, or fresh.
+	p.target, p.pending = nil, nil
 }
 
 func (p *progress) refused(kind RefusalKind) {

@@ -83,6 +83,8 @@ func unusable(err error) error {
 func (s *session) heartbeat(h *Heartbeat) error {
 	if floor, ok := s.c.receiver.floor(); ok {
 		switch {
+		case h.Platform != floor.Platform:
+			return refuse(RefusedPlatform, fmt.Errorf("the server is of platform %q, not of %q", h.Platform, floor.Platform))
 		case h.Revision < floor.Revision:
 			return refuse(RefusedRollback, fmt.Errorf("the server is at revision %d, behind revision %d", h.Revision, floor.Revision))
 		case h.Revision == floor.Revision && h.Hash != floor.Hash:

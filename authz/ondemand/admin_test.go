@@ -136,7 +136,7 @@ func (a *testAdmin) stream(w http.ResponseWriter, r *http.Request) {
 		a.mu.Unlock()
 		last := states[len(states)-1]
 		if next < 0 {
-			s.frame(&feed.Heartbeat{Revision: last.Revision(), Hash: last.Hash(), Time: now})
+			s.frame(&feed.Heartbeat{Platform: last.Platform(), Revision: last.Revision(), Hash: last.Hash(), Time: now})
 			next = slices.IndexFunc(states, func(have *authz.State) bool {
 				return have.Revision().String() == query.Get("revision") && have.Hash().String() == query.Get("hash")
 			})
@@ -152,7 +152,7 @@ func (a *testAdmin) stream(w http.ResponseWriter, r *http.Request) {
 			}
 			s.frame(n)
 		}
-		s.frame(&feed.Heartbeat{Revision: last.Revision(), Hash: last.Hash(), Time: now})
+		s.frame(&feed.Heartbeat{Platform: last.Platform(), Revision: last.Revision(), Hash: last.Hash(), Time: now})
 		if s.err != nil || http.NewResponseController(w).Flush() != nil {
 			return
 		}

@@ -242,7 +242,7 @@ func (a *admin) serve(w http.ResponseWriter, r *http.Request) {
 		line(tally.End())
 	}
 	for {
-		line(&feed.Heartbeat{Revision: state.Revision(), Hash: state.Hash(), Time: time.Now()})
+		line(&feed.Heartbeat{Platform: state.Platform(), Revision: state.Revision(), Hash: state.Hash(), Time: time.Now()})
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-r.Context().Done():
