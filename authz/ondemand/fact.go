@@ -147,9 +147,11 @@ func (f *fact) setPermissions(p *authz.Permissions) {
 	f.permissions, f.owner, f.bytes = p, p.Owner(), p.Size()
 }
 
-// accountWeight is about how much more an account takes in memory than its objects
-// do as JSON.
-const accountWeight = 3
+// accountWeight is what an account takes in memory for each byte of its objects as
+// JSON. Measured on the standard platform (20 environments, 10 members, 50 grants):
+// 10.6 KB of heap for 11 KB of JSON; permissions 707 bytes, weighed as 763; a subject
+// 283, weighed as 350.
+const accountWeight = 1
 
 func (f *fact) setAccount(a *authz.Account, objectBytes int) {
 	f.account, f.bytes = a, accountWeight*objectBytes
