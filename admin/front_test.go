@@ -77,3 +77,17 @@ func TestHeaders(t *testing.T) {
 		}
 	}
 }
+
+// TestNoWait: a server that waits for no revision still answers what it has, and
+// its own writes.
+func TestNoWait(t *testing.T) {
+	t.Parallel()
+	p := start(t, func(o *admin.Options) { o.MinRevisionWait = -1 })
+	a := p.do("POST", "/v1/import", small("own", "mia")).want(200)
+	p.do("GET", "/v1/accounts/own/resources/environment/own-e/collaborators", nil).want(200)
+	p.do("GET", "/v1/accounts/own", nil, with("Usher-Min-Revision", a.revision().String())).want(200)
+	begun := time.Now()
+	p.do("GET", "/v1/accounts/own", nil, with("Usher-Min-Revision", (a.revision()+1).String())).want(503)
+	require.Less(t, time.Since(begun), time.Second)
+	require.Equal(t, 200, p.do("GET", "/v1/bundles/usher.tar.gz", nil).status)
+}

@@ -34,18 +34,18 @@ type platform struct {
 }
 
 // start runs an admin server on a new database.
-func start(t testing.TB, change ...func(*admin.Options)) *platform {
-	t.Helper()
-	return startOn(t, storetest.URL(t), change...)
+func start(tb testing.TB, change ...func(*admin.Options)) *platform {
+	tb.Helper()
+	return startOn(tb, storetest.URL(tb), change...)
 }
 
-func startOn(t testing.TB, database string, change ...func(*admin.Options)) *platform {
-	t.Helper()
-	p := &platform{t: t, database: database, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}}
+func startOn(tb testing.TB, database string, change ...func(*admin.Options)) *platform {
+	tb.Helper()
+	p := &platform{t: tb, database: database, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}}
 	p.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	p.token = p.newToken(policies.Scopes...)
 	p.run(change...)
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		p.client.CloseIdleConnections()
 		p.stop()
 	})
@@ -233,8 +233,8 @@ func (a answer) fields() []string {
 }
 
 // eventually polls until condition holds.
-func eventually(t testing.TB, limit time.Duration, condition func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, limit time.Duration, condition func() bool) {
+	tb.Helper()
 	deadline := time.Now().Add(limit)
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -244,7 +244,7 @@ func eventually(t testing.TB, limit time.Duration, condition func() bool) {
 		}
 		<-ticker.C
 	}
-	t.Fatal("the condition did not come to hold in time")
+	tb.Fatal("the condition did not come to hold in time")
 }
 
 // account makes an account with this address.

@@ -20,7 +20,7 @@ func TestPanic(t *testing.T) {
 	f, err := newFront(o)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/things/{id}", func(http.ResponseWriter, *http.Request) { panic("boom") })
+	mux.HandleFunc("GET /v1/things/{id}", func(http.ResponseWriter, *http.Request) { panic("boom") }) //nolint:forbidigo // what is tested
 	h := f.wrap(mux, http.NotFoundHandler())
 	r := httptest.NewRequest(http.MethodGet, "/v1/things/secret-path?secret=query", nil)
 	r.Header.Set("Authorization", "Bearer ush_secret")

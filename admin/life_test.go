@@ -148,9 +148,9 @@ func TestTwoReplicas(t *testing.T) {
 func TestDatabaseDown(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "usher-admin-test-")
+	dir, err := os.MkdirTemp("", "usher-admin-test-") //nolint:usetesting // its parents are closed to PostgreSQL's user
 	require.NoError(t, err)
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // PostgreSQL's user must pass
+	require.NoError(t, os.Chmod(dir, 0o755)) // PostgreSQL's user must pass
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	pg, err := pgserver.New(pgserver.Options{Dir: dir, Unsafe: true})
 	require.NoError(t, err)

@@ -43,7 +43,8 @@ type Options struct {
 	// CacheLimit is the most (subject, resource) pairs that the engine keeps; default
 	// authz.DefaultCacheLimit.
 	CacheLimit int
-	// MinRevisionWait is how long a request waits for the revision that it demands.
+	// MinRevisionWait is how long a request waits for the revision that it demands;
+	// negative: not at all.
 	MinRevisionWait time.Duration
 	// BundleMinInterval is how old a bundle may be that answers a poll.
 	BundleMinInterval time.Duration

@@ -30,7 +30,7 @@ type schema struct {
 	Type                 any               `json:"type"` // a string or a list of them
 	Properties           map[string]schema `json:"properties"`
 	Required             []string          `json:"required"`
-	AdditionalProperties any               `json:"additionalProperties"`
+	AdditionalProperties any               `json:"additionalProperties"` //nolint:tagliatelle // JSON Schema's own name
 	Items                *schema           `json:"items"`
 	Enum                 []any             `json:"enum"`
 }
@@ -105,7 +105,11 @@ func (d *document) check(s schema, value any, at string) error {
 	if !ok {
 		types = []any{s.Type}
 	}
-	if !slices.Contains(types, any(typeOf(value))) && !(typeOf(value) == "number" && slices.Contains(types, any("integer"))) {
+	is := typeOf(value)
+	if is == "number" && slices.Contains(types, any("integer")) {
+		is = "integer"
+	}
+	if !slices.Contains(types, any(is)) {
 		return fmt.Errorf("%s is %T, the document has %v", at, value, types)
 	}
 	if len(s.Enum) > 0 && !slices.Contains(s.Enum, value) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -212,7 +213,7 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	}
 	from := source{db, s.engine}
 	feeds, err := feed.New(feed.Options{
-		Source: from, Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry, CatchUpWait: o.MinRevisionWait,
+		Source: from, Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry, CatchUpWait: max(o.MinRevisionWait, 1),
 	})
 	if err != nil {
 		return nil, err
@@ -227,7 +228,7 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 			head, err := db.Head(ctx)
 			return head.Revision, err
 		}),
-		Fail: api.Fail, MinInterval: o.BundleMinInterval, MinRevisionWait: o.MinRevisionWait, Logger: o.Logger, Registerer: o.Registry,
+		Fail: api.Fail, MinInterval: o.BundleMinInterval, MinRevisionWait: max(o.MinRevisionWait, 1), Logger: o.Logger, Registerer: o.Registry,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the bundle endpoint: %w", err)
@@ -388,9 +389,9 @@ func (s *Server) Stop(ctx context.Context) error {
 // unwind runs the steps, the last first, each whatever the ones before gave.
 func (s *Server) unwind(ctx context.Context) error {
 	var errs []error
-	for i := len(s.steps) - 1; i >= 0; i-- {
-		if err := s.steps[i].stop(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", s.steps[i].name, err))
+	for _, step := range slices.Backward(s.steps) {
+		if err := step.stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", step.name, err))
 		}
 	}
 	s.steps = nil

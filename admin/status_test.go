@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -355,7 +356,7 @@ func TestActAs(t *testing.T) {
 	p.do("GET", "/v1/accounts/own", nil, as("mia")).want(404)
 	stranger := p.do("GET", "/v1/accounts/own/roles", nil, as("mia")).want(404)
 	nowhere := p.do("GET", "/v1/accounts/nobody/roles", nil, as("mia")).want(404)
-	require.Equal(t, len(nowhere.body)-len("nobody")+len("own"), len(stranger.body), "an account that is there looks like one that is not")
+	require.Equal(t, string(nowhere.body), strings.ReplaceAll(string(stranger.body), `\"own\"`, `\"nobody\"`), "an account that is there looks like one that is not")
 	p.member("own", "mia")
 	p.do("GET", "/v1/accounts/own/roles", nil, as("mia")).want(403)
 	p.do("PUT", "/v1/accounts/own/groups/g2", m{"name": "x"}, as("mia")).want(403)

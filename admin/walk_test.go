@@ -25,12 +25,12 @@ func (p *platform) operations() []operation {
 	p.t.Helper()
 	var document struct {
 		Paths map[string]map[string]struct {
-			Scope policies.Scope `json:"x-usher-scope"`
+			Scope policies.Scope `json:"x-usher-scope"` //nolint:tagliatelle // OpenAPI's own names
 			Who   struct {
 				May string `json:"may"`
-			} `json:"x-usher-who"`
+			} `json:"x-usher-who"` //nolint:tagliatelle // as above
 			Security   []map[string][]string `json:"security"`
-			Body       *struct{}             `json:"requestBody"`
+			Body       *struct{}             `json:"requestBody"` //nolint:tagliatelle // as above
 			Parameters []struct {
 				Name     string `json:"name"`
 				In       string `json:"in"`

@@ -12,7 +12,7 @@ import (
 
 // shown is the answer to a read of one object.
 type shown[T any] struct {
-	ETag string `header:"ETag" doc:"Changes with the object; equal to etag in the body."`
+	ETag string `header:"ETag" doc:"Changes with the object; equal to etag in the body."` //nolint:tagliatelle // HTTP's own name
 	Body T
 }
 
@@ -21,7 +21,7 @@ func show[T any](etag string, body T) *shown[T] { return &shown[T]{ETag: etag, B
 // written is the answer to a write that leaves an object.
 type written[T any] struct {
 	Status   int
-	ETag     string `header:"ETag" doc:"Changes with the object; equal to etag in the body."`
+	ETag     string `header:"ETag" doc:"Changes with the object; equal to etag in the body."` //nolint:tagliatelle // HTTP's own name
 	Revision string `header:"Usher-Revision"`
 	Body     T
 }

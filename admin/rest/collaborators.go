@@ -205,7 +205,9 @@ func (a *API) putCollaborator(ctx context.Context, r *request, p *collaboratorPa
 	return answer, nil
 }
 
-func (a *API) collaboratorAfter(ctx context.Context, owner policies.AccountID, item store.Item[policies.Member], resource policies.Resource) (collaboratorView, error) {
+func (a *API) collaboratorAfter(
+	ctx context.Context, owner policies.AccountID, item store.Item[policies.Member], resource policies.Resource,
+) (collaboratorView, error) {
 	names, err := a.roleNames(ctx, owner)
 	if err != nil {
 		return collaboratorView{}, err

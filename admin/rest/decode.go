@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -96,10 +97,8 @@ func checkMediaType(r *http.Request, taken ...string) error {
 	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
 		return NewProblem(problemMediaType, "The charset must be UTF-8.")
 	}
-	for _, t := range taken {
-		if media == t {
-			return nil
-		}
+	if !slices.Contains(taken, media) {
+		return refused
 	}
-	return refused
+	return nil
 }

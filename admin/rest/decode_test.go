@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -21,7 +20,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"wrong type", `{"name": 5}`, "/name"},
 		{"null", `{"name": null}`, "/name"},
 		{"null in a list", `{"name": "a", "groups": [null]}`, "/groups"},
-		{"unknown key", `{"name": "a", "nmae": "b"}`, "/nmae"},
+		{"unknown key", `{"name": "a", "titel": "b"}`, "/titel"},
 		{"key in other case", `{"Name": "a"}`, "/Name"},
 		{"duplicate", `{"name": "a", "name": "b"}`, "/name"},
 		{"duplicate in other case", `{"name": "a", "NAME": "b"}`, "/NAME"},
@@ -60,7 +59,7 @@ func TestCheckTellsEverythingAtOnce(t *testing.T) {
 		{"roles": ["", "ok"]},
 		{"resource": {"type": "environment", "id": "e"}, "roles": ["r"]}]}`), &body))
 	var invalid *policies.InvalidError
-	require.True(t, errors.As(check(&body), &invalid))
+	require.ErrorAs(t, check(&body), &invalid)
 	got := map[string]bool{}
 	for _, e := range invalid.Errors {
 		require.False(t, got[e.Field], e.Field)

@@ -72,7 +72,7 @@ func grantsOf(inputs []grantInput) []policies.Grant {
 
 // grant is the grant of a body that has passed check.
 func (b *grantRoles) grant(resource policies.Resource) policies.Grant {
-	at, _ := b.ExpiresAt.parse()
+	at, _ := parseEnd(b.ExpiresAt)
 	g := policies.Grant{Resource: resource, ExpiresAt: at}
 	for _, role := range value(b.Roles) {
 		g.Roles = append(g.Roles, policies.RoleID(role))
@@ -116,14 +116,14 @@ func checkRoles(prefix string, roles *[]roleRef, end *timestamp) []policies.Fiel
 			all = append(all, policies.FieldError{Field: prefix + "roles[" + strconv.Itoa(i) + "]", Reason: reason})
 		}
 	}
-	if _, err := end.parse(); err != nil {
+	if _, err := parseEnd(end); err != nil {
 		all = append(all, policies.FieldError{Field: prefix + "expires_at", Reason: err.Error()})
 	}
 	return all
 }
 
-// parse is when a grant ends; nil is never.
-func (t *timestamp) parse() (*time.Time, error) {
+// parseEnd is when a grant ends; nil is never.
+func parseEnd(t *timestamp) (*time.Time, error) {
 	if t == nil {
 		return nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-json-experiment/json/jsontext"
@@ -25,8 +26,8 @@ const (
 func openAPI(version string) *huma.OpenAPI {
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	aliases(registry)
-	text := func(description, example string) *huma.Schema {
-		return &huma.Schema{Type: huma.TypeString, Description: description, Examples: []any{example}}
+	text := func(example string) *huma.Schema {
+		return &huma.Schema{Type: huma.TypeString, Examples: []any{example}}
 	}
 	parameter := func(name, description string, schema *huma.Schema) *huma.Param {
 		return &huma.Param{Name: name, In: "header", Description: description, Schema: schema}
@@ -50,14 +51,20 @@ func openAPI(version string) *huma.OpenAPI {
 				Description: "A service token. The scopes that an operation needs stand in its security requirement and in x-usher-scope.",
 			}},
 			Parameters: map[string]*huma.Param{
-				"ActAs":          parameter(headerActAs, "The account that the service acts as; needs the scope act-as. Both must allow: the scope and the account's right.", text("", "mia")),
-				"MinRevision":    parameter(headerMinRevision, "The answer is from this revision or a later one; 503 if it does not arrive in time.", whole(float64(policies.MaxRevision))),
-				"IfMatch":        parameter("If-Match", "The etag that the object must still have, or *; else 412.", text("", `"r123"`)),
-				"IdempotencyKey": parameter(headerIdempotency, "A repetition with the same key answers as the first time; another request with the same key is a 422.", text("", "7c1f2f0e-3d1e-4a53-9c52-6f1c1a0f6f57")),
+				"ActAs": parameter(headerActAs, "The account that the service acts as; needs the scope act-as. "+
+					"Both must allow: the scope and the account's right.", text("mia")),
+				"MinRevision": parameter(headerMinRevision, "The answer is from this revision or a later one; 503 if it does not arrive in time.",
+					whole(float64(policies.MaxRevision))),
+				"IfMatch": parameter("If-Match", "The etag that the object must still have, or *; else 412.", text(`"r123"`)),
+				"IdempotencyKey": parameter(headerIdempotency, "A repetition with the same key answers as the first time; "+
+					"another request with the same key is a 422.", text("7c1f2f0e-3d1e-4a53-9c52-6f1c1a0f6f57")),
 			},
 			Headers: map[string]*huma.Header{
-				"Revision":  {Description: "The revision at which the write took effect; the present one if nothing was changed, on a 409 and on a 412.", Schema: whole(float64(policies.MaxRevision))},
-				"RequestID": {Description: "The request's id: the caller's, or a new one.", Schema: text("", "4CQ3WZJ2UDJ7PM2HKTCL5QHSKN")},
+				"Revision": {
+					Description: "The revision at which the write took effect; the present one if nothing was changed, on a 409 and on a 412.",
+					Schema:      whole(float64(policies.MaxRevision)),
+				},
+				"RequestID": {Description: "The request's id: the caller's, or a new one.", Schema: text("4CQ3WZJ2UDJ7PM2HKTCL5QHSKN")},
 			},
 		},
 	}
@@ -157,13 +164,13 @@ func (a *API) documentAnswers(o *huma.Operation, op *operation) {
 
 // problemTypes describes an error status by the types of problem that have it.
 func problemTypes(status int) string {
-	text := http.StatusText(status)
+	all := []string{http.StatusText(status)}
 	for _, k := range Problems {
 		if k.Status == status && k.Type != problem.OtherPlatform { // the feed's
-			text += "; " + string(k.Type)
+			all = append(all, string(k.Type))
 		}
 	}
-	return text
+	return strings.Join(all, "; ")
 }
 
 // finish encodes the document.

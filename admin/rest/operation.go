@@ -129,8 +129,7 @@ func register[P, B, O any](a *API, s spec, handle func(ctx context.Context, r *r
 
 // queryOf collects the query parameters that t declares.
 func queryOf(t reflect.Type, into map[string]bool) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if f.Anonymous {
 			queryOf(f.Type, into)
 		}

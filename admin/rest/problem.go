@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -51,7 +52,8 @@ type ProblemKind struct {
 // Problems is every type of problem that usher answers with, the check API's among
 // them (authz/problem). docs/errors.md shows it; a test compares the two.
 var Problems = []ProblemKind{
-	{problem.Malformed, 400, "The request is malformed", "JSON that does not parse, a wrong type, an unknown or duplicate key, an unknown or unreadable parameter or header. `errors` (or `where`) says where."},
+	{problem.Malformed, 400, "The request is malformed", "JSON that does not parse, a wrong type, an unknown or duplicate key, " +
+		"an unknown or unreadable parameter or header. `errors` (or `where`) says where."},
 	{problem.ActAs, 400, "Usher-Act-As cannot be used here", "Checks, feed, bundles and imports act as nobody."},
 	{problem.Unauthorized, 401, "Credentials are missing or wrong", "No bearer token, or one that is unknown, revoked or expired."},
 	{problem.Forbidden, 403, "This is not allowed", "The caller is known, but its scope or its right does not reach."},
@@ -62,7 +64,8 @@ var Problems = []ProblemKind{
 	{problemInUse, 409, "It is in use", "`count` uses; `uses` lists the first. `?force=true` removes them too."},
 	{problemTaken, 409, "It belongs to something else", "An id, an email or a name is taken; `errors` names the field."},
 	{problem.OtherPlatform, 409, "This is another platform", "Who asks for the feed follows another platform than this server's."},
-	{problemPrecondition, 412, "The object was changed in the meantime", "`If-Match` names another etag than the present one, which `etag` gives (absent if there is no object)."},
+	{problemPrecondition, 412, "The object was changed in the meantime", "`If-Match` names another etag than the present one, which " +
+		"`etag` gives (absent if there is no object)."},
 	{problem.TooLarge, 413, "The request is too large", "A body, a document of an import or a batch is over its limit."},
 	{problemMediaType, 415, "The content type is not taken here", "`detail` says which are."},
 	{problemInvalid, 422, "Some fields are invalid", "The request is well-formed; `errors` lists every invalid field at once."},
@@ -71,9 +74,12 @@ var Problems = []ProblemKind{
 	{problemTooMany, 429, "Too many requests", "Come back after `Retry-After` seconds. Nothing was changed."},
 	{problem.Internal, 500, "Something went wrong in usher", "`trace_id` finds the cause in the server's log."},
 	{problem.RevisionBehind, 503, "The revision is not here yet", "The revision demanded is beyond `revision`, and did not arrive in time. Nothing was changed."},
-	{problem.Unavailable, 503, "Usher cannot answer now", "A read or a check: a part that it needs is down or overloaded. Try again after `Retry-After` seconds."},
-	{problemNothingChanged, 503, "Usher cannot write now", "A write: a part that it needs is down or overloaded, and nothing was changed. Try again after `Retry-After` seconds."},
-	{problemOutcomeUnknown, 503, "The outcome of the write is unknown", "The database went away while it committed. Read before trying again, or try again with the same `Idempotency-Key`."},
+	{problem.Unavailable, 503, "Usher cannot answer now", "A read or a check: a part that it needs is down or overloaded. " +
+		"Try again after `Retry-After` seconds."},
+	{problemNothingChanged, 503, "Usher cannot write now", "A write: a part that it needs is down or overloaded, and nothing was changed. " +
+		"Try again after `Retry-After` seconds."},
+	{problemOutcomeUnknown, 503, "The outcome of the write is unknown", "The database went away while it committed. Read before trying again, " +
+		"or try again with the same `Idempotency-Key`."},
 }
 
 func kindOf(t problem.Type) ProblemKind {
@@ -87,7 +93,7 @@ func kindOf(t problem.Type) ProblemKind {
 
 // Problem is an error as application/problem+json (RFC 9457). It never carries
 // the inner cause of a fault.
-type Problem struct {
+type Problem struct { //nolint:errname // it is a document that is also an error, and is called what RFC 9457 calls it
 	Type    problem.Type `json:"type" doc:"Stable name of the kind of error."`
 	Title   string       `json:"title" doc:"The kind of error in words."`
 	Status  int          `json:"status" doc:"The HTTP status."`
@@ -260,9 +266,7 @@ func WriteProblem(w http.ResponseWriter, p *Problem) {
 		body.WriteString(`{"type":"` + string(problem.Internal) + `","status":` + strconv.Itoa(p.Status) + `}`)
 	}
 	header := w.Header()
-	for name, values := range p.header {
-		header[name] = values
-	}
+	maps.Copy(header, p.header)
 	header.Set("Content-Type", p.ContentType(""))
 	header.Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(p.Status)

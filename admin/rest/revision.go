@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
@@ -20,21 +21,26 @@ func (a *API) demandRevision(ctx context.Context, r *request) error {
 	if err != nil || len(values) > 1 {
 		return &policies.MalformedError{Where: headerMinRevision, Reason: "must be one whole number from 0 to 2^53-1"}
 	}
-	return a.wait(ctx, want)
+	return a.wait(ctx, want, a.minRevisionWait)
 }
+
+// freshWait is how long a read waits for the engine to have what was acknowledged:
+// it is milliseconds behind, or cannot reach the database.
+const freshWait = 2 * time.Second
 
 // fresh waits until the engine has every revision that this process has
 // acknowledged.
 func (a *API) fresh(ctx context.Context) error {
-	return a.wait(ctx, policies.Revision(a.acknowledged.Load()))
+	return a.wait(ctx, policies.Revision(a.acknowledged.Load()), freshWait)
 }
 
-func (a *API) wait(ctx context.Context, want policies.Revision) error {
+// wait returns once the engine has want, at most after limit.
+func (a *API) wait(ctx context.Context, want policies.Revision, limit time.Duration) error {
 	state := a.engine.State()
 	if state != nil && state.Revision() >= want {
 		return nil
 	}
-	wait, cancel := context.WithTimeout(ctx, a.minRevisionWait)
+	wait, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := a.engine.WaitFor(wait, want); err == nil {
 		return nil
