@@ -191,8 +191,10 @@ func TestDevTakesOverWhatAKilledRunLeft(t *testing.T) {
 	dir := devDir(t)
 	first := startDev(t, dir)
 	require.NoError(t, putAccount(t, devEnv(t, dir), "acme", http.StatusCreated))
+	below := descendants(t, first.cmd.Process.Pid)
 	first.signal(syscall.SIGKILL)
 	require.True(t, first.endsWithin(devReady))
+	eventually(t, devReady, func() error { return ended(below) }) // the kernel ends them
 
 	began := time.Now()
 	startDev(t, dir)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,14 +78,11 @@ func startProcess(ctx context.Context, o Options) (*Server, error) {
 		p.cmd.Stdin = strings.NewReader(config)
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
-	// A process group of its own: Ctrl-C on the terminal is for the supervisor,
-	// which stops its children in order.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	p.cmd.SysProcAttr = attributes()
+	if err := p.run(); err != nil {
 		p.removeFiles()
 		return nil, fmt.Errorf("start %s: %w", o.Program, err)
 	}
-	go p.wait()
 	s := &Server{addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(o.Port)), password: o.Password, backend: p}
 	if err := p.awaitAnswer(ctx, s); err != nil {
 		_ = p.stop(ctx)
@@ -124,11 +122,22 @@ func writeConfig(o Options, config string) (string, error) {
 	return path, nil
 }
 
-// wait reaps the child.
-func (p *process) wait() {
-	p.err = p.cmd.Wait()
-	p.removeFiles()
-	close(p.ended)
+// run starts the child and reaps it in a goroutine on a thread of its own: on
+// Linux the kernel ends the child when the thread that started it ends.
+func (p *process) run() error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, after the child
+		err := p.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		p.err = p.cmd.Wait()
+		p.removeFiles()
+		close(p.ended)
+	}()
+	return <-started
 }
 
 func (p *process) removeFiles() {

@@ -183,7 +183,10 @@ func (d *platform) startServers(ctx context.Context) error {
 		d.started.push("Redis", d.stopRedis)
 		d.tell("Redis on " + redis.Addr())
 	}
-	if err := errors.Join(err, redisErr); err != nil {
+	if err == nil { // if PostgreSQL failed, Redis was called off
+		err = redisErr
+	}
+	if err != nil {
 		return err
 	}
 	if err := createRoles(ctx, d.postgres, d.state); err != nil {

@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/usher-authz/usher/authz/ondemand/redisserver"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -169,6 +171,35 @@ func TestStackUnwindsAllInReverse(t *testing.T) {
 	require.ErrorContains(t, err, "stop b")
 	require.Equal(t, []string{"c", "b", "a"}, order)
 	require.NoError(t, s.unwind(t.Context()))
+}
+
+// A Redis on our port that takes our password is what an earlier run left; any
+// other is somebody else's, and left alone.
+func TestRedisIsTakenOver(t *testing.T) {
+	t.Parallel()
+	st, err := loadState(t.TempDir())
+	require.NoError(t, err)
+	require.NoError(t, choosePort(t.Context(), &st.RedisPort, st))
+	log := slog.New(slog.DiscardHandler)
+	orphan, err := redisserver.Start(t.Context(), redisserver.Options{Port: st.RedisPort, Password: st.RedisPassword})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, orphan.Stop(context.Background())) })
+
+	foreign := *st
+	foreign.RedisPassword = "another"
+	other, err := startRedis(t.Context(), t.TempDir(), &foreign, log)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, other.Stop(context.Background())) })
+	require.NotEqual(t, orphan.Addr(), other.Addr())
+	require.True(t, portTaken(t.Context(), st.RedisPort), "the one that is not ours lives")
+
+	port := st.RedisPort
+	ours, err := startRedis(t.Context(), t.TempDir(), st, log)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, ours.Stop(context.Background())) })
+	<-orphan.Done()
+	require.Equal(t, port, st.RedisPort)
+	require.Equal(t, orphan.Addr(), ours.Addr())
 }
 
 func TestOptionsAreChecked(t *testing.T) {
