@@ -297,6 +297,12 @@ func TestIdsThatAreMade(t *testing.T) {
 	reached(t, other, r)
 	ask(question("made"), policies.ReasonNotShared)
 	require.Equal(t, policies.AccountID("anna"), f.ask(t, f.engine, question("made")).Owner)
+
+	// An account that is nobody's member touches no owner when it goes.
+	r = f.admin.change(t, object(t, policies.KindAccount, "", "new", nil))
+	reached(t, f.engine, r)
+	reached(t, other, r)
+	ask(stranger, policies.ReasonUnknownSubject)
 }
 
 func TestCustomActionsAreTheOwners(t *testing.T) {

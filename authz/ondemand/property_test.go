@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,4 +203,72 @@ func TestAnswersAreTheTruthOfTheirRevision(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnswersWhileTheDataChanges reads from several engines while revisions come as
+// fast as they can: every answer is the truth of the revision that it names, none is
+// older than was asked for, and for one reader revisions never go back.
+func TestAnswersWhileTheDataChanges(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	engines := []*Engine{
+		f.engine,
+		f.another(t, func(o *Options) { o.MemoryLimit = 1 }),
+		f.another(t, func(o *Options) { o.IndexLimit = 8 }),
+		f.another(t, func(o *Options) { o.Redis = nil }),
+	}
+	var written atomic.Uint64 // the revision that was acknowledged last
+	written.Store(uint64(firstID))
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	var asked atomic.Int64
+	for _, e := range engines {
+		for n := range 2 {
+			readers.Go(func() {
+				var last policies.Revision
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					least := policies.Revision(0)
+					if i%2 == n {
+						least = policies.Revision(written.Load())
+					}
+					questions := []authz.Question{question("e-ben"), question("e-anna"), question("f-ben"), question("f-anna")}
+					answers, err := e.Decide(t.Context(), least, questions)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for j, d := range answers {
+						if d.Revision < max(least, last) || d.Revision != answers[0].Revision {
+							t.Errorf("revision %d after %d, wanted %d", d.Revision, last, least)
+						}
+						requireTruth(t, f.admin, testTime, questions[j], d)
+					}
+					last = answers[0].Revision
+					asked.Add(1)
+				}
+			})
+		}
+	}
+	dice := policiestest.SeededDice(1)
+	shared := map[string]bool{"e-anna": true, "e-ben": true}
+	for range 150 {
+		owner := []string{"anna", "ben"}[dice.Roll(2)]
+		environment := []string{"e-", "f-"}[dice.Roll(2)] + owner
+		var roles []policies.RoleID // none takes the grant away
+		if shared[environment] = !shared[environment]; shared[environment] {
+			roles = []policies.RoleID{"starter"}
+		}
+		before := asked.Load()
+		written.Store(uint64(f.grant(t, policies.AccountID(owner), environment, nil, roles...)))
+		if dice.Roll(4) == 0 {
+			eventually(t, func() bool { return asked.Load() > before+4 })
+		}
+	}
+	close(stop)
+	readers.Wait()
 }

@@ -51,10 +51,10 @@ func startCluster(t *testing.T) []*redisserver.Server {
 			"cluster-enabled yes\ncluster-port %d\ncluster-require-full-coverage no\ncluster-node-timeout 1000\n", buses[i])})
 		client := testClient(t, servers[i])
 		require.NoError(t, client.ClusterAddSlotsRange(t.Context(), i*slots/size, (i+1)*slots/size-1).Err())
-		for j := range i {
-			_, port, err := net.SplitHostPort(servers[j].Addr())
+		for j, met := range servers[:i] {
+			_, port, err := net.SplitHostPort(met.Addr())
 			require.NoError(t, err)
-			require.NoError(t, client.Do(t.Context(), "cluster", "meet", "127.0.0.1", port, buses[j]).Err())
+			require.NoError(t, client.Do(t.Context(), "cluster", "meet", "127.0.0.1", port, buses[:i][j]).Err())
 		}
 	}
 	for _, s := range servers {
