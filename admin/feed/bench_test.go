@@ -18,11 +18,11 @@ import (
 
 // standard is the standard platform of architecture.md, How fast: per owner 20
 // environments in 5 nested groups, 10 members, 50 grants and 5 roles.
-func standard(b testing.TB, owners int) []policies.Object {
-	b.Helper()
+func standard(tb testing.TB, owners int) []policies.Object {
+	tb.Helper()
 	var all []policies.Object
 	add := func(kind policies.Kind, owner policies.AccountID, id string, body any) {
-		all = append(all, feedtest.Object(b, kind, owner, id, body))
+		all = append(all, feedtest.Object(tb, kind, owner, id, body))
 	}
 	account := func(i int) policies.AccountID { return policies.AccountID(fmt.Sprintf("account-%06d", i%owners)) }
 	for i := range owners {
@@ -117,7 +117,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	each, used := b.Elapsed()/time.Duration(b.N), (cpu(b)-begun)/time.Duration(b.N)
 	b.ReportMetric(objects/each.Seconds(), "objects/s")
 	b.ReportMetric(objects, "objects")
-	b.ReportMetric((value(b, r.server.metrics.bytes)-before)/float64(b.N)/1e6, "MB")
+	b.ReportMetric(float64(value(b, r.server.metrics.bytes)-before)/float64(b.N)/1e6, "MB")
 	b.ReportMetric(used.Seconds()*1e6/objects, "cpu-µs/object")
 	b.ReportMetric(used.Seconds()/floor.Seconds(), "x-floor-cpu")
 }
@@ -155,7 +155,7 @@ func BenchmarkChanges(b *testing.B) {
 	}
 	each, used := b.Elapsed()/time.Duration(b.N), (cpu(b)-begun)/time.Duration(b.N)
 	b.ReportMetric(changes/each.Seconds(), "changes/s")
-	b.ReportMetric((value(b, r.server.metrics.bytes)-before)/float64(b.N)/changes, "B/change")
+	b.ReportMetric(float64(value(b, r.server.metrics.bytes)-before)/float64(b.N)/changes, "B/change")
 	b.ReportMetric(used.Seconds()*1e6/changes, "cpu-µs/change")
 	b.ReportMetric(used.Seconds()/floor.Seconds(), "x-floor-cpu")
 }

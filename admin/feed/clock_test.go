@@ -85,6 +85,7 @@ func TestAnHourOfHeartbeats(t *testing.T) {
 	tm := &tamper{}
 	var s *Server
 	fakeTime(t, func(t *testing.T) http.Handler {
+		t.Helper()
 		var err error
 		s, err = New(Options{Source: feedtest.New(t, "p", feedtest.Account(t, "a"))})
 		require.NoError(t, err)
@@ -92,6 +93,7 @@ func TestAnHourOfHeartbeats(t *testing.T) {
 		tm.next = http.HandlerFunc(s.ServeFeed)
 		return tm
 	}, func(t *testing.T, listener *pipes) {
+		t.Helper()
 		engine, err := authz.New(authz.Options{})
 		require.NoError(t, err)
 		client, stop := bubbled(t, wire.Options{Sink: engine}, listener)
@@ -131,6 +133,7 @@ func TestPausesGrow(t *testing.T) {
 			w.WriteHeader(http.StatusTemporaryRedirect)
 		})
 	}, func(t *testing.T, listener *pipes) {
+		t.Helper()
 		engine, err := authz.New(authz.Options{})
 		require.NoError(t, err)
 		client, stop := bubbled(t, wire.Options{Sink: engine, Token: "ush_secret"}, listener)
@@ -151,6 +154,7 @@ func TestHeldBackChanges(t *testing.T) {
 	var s *Server
 	var p *feedtest.Platform
 	fakeTime(t, func(t *testing.T) http.Handler {
+		t.Helper()
 		p = feedtest.New(t, "p", feedtest.Account(t, "a"))
 		var err error
 		s, err = New(Options{Source: p})
@@ -160,6 +164,7 @@ func TestHeldBackChanges(t *testing.T) {
 		tm.set(fault{on: wire.TypeChange, line: func(int, []byte) ([][]byte, bool) { return nil, false }}.lines)
 		return tm
 	}, func(t *testing.T, listener *pipes) {
+		t.Helper()
 		engine, err := authz.New(authz.Options{})
 		require.NoError(t, err)
 		client, stop := bubbled(t, wire.Options{Sink: engine}, listener)

@@ -6,9 +6,9 @@
 //
 //	log ──one goroutine──▶ ring of the last changes, each encoded once
 //	                         │ pull     │ pull        │ pull
-//	                       stream     stream        stream ── behind the ring:
-//	                                                    ├─ not far: the log itself
-//	                                                    └─ far, or of another history: a snapshot
+//	                     sidecar A  sidecar B     sidecar C, behind the ring:
+//	                                                ├─ not far: the log itself
+//	                                                └─ far, or of another history: a snapshot
 //
 // Each connection has a place in history of its own and takes from there what its
 // reader can take. Nothing is pushed and nothing is queued for it, so that a reader

@@ -19,7 +19,7 @@ func placeOf(s *authz.State) place { return place{s.Revision(), s.Hash()} }
 // follow keeps the ring at the end of the log until ctx ends.
 func (s *Server) follow(ctx context.Context) {
 	pause := &backoff.ExponentialBackOff{
-		InitialInterval: followMin, MaxInterval: followMax, Multiplier: 2, RandomizationFactor: 0.1,
+		InitialInterval: shortestPause, MaxInterval: longestPause, Multiplier: 2, RandomizationFactor: 0.1,
 	}
 	empty := 0
 	for ctx.Err() == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -18,14 +19,12 @@ import (
 )
 
 // newLookups gives a client that looks up and does not follow.
-func newLookups(t testing.TB, url string) *wire.Client {
-	t.Helper()
+func newLookups(tb testing.TB, url string) *wire.Client {
+	tb.Helper()
 	client, err := wire.New(wire.Options{URL: url, Notices: &noticed{}})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return client
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func TestLookup(t *testing.T) {
 	t.Parallel()
@@ -59,7 +58,7 @@ func TestLookup(t *testing.T) {
 			"nobody": nil,
 		},
 		Owners: map[string]*policies.AccountID{
-			"environment:e": ptr(policies.AccountID("a")), "account:b": ptr(policies.AccountID("b")), "group:e": nil, `cluster:"x"`: nil,
+			"environment:e": new(policies.AccountID("a")), "account:b": new(policies.AccountID("b")), "group:e": nil, `cluster:"x"`: nil,
 		},
 		Subjects: map[policies.AccountID]bool{"a": true, "nobody": false},
 	}, got)
@@ -86,8 +85,9 @@ func TestLookupHonoursMinRevision(t *testing.T) {
 	r := newReplica(t, p, nil)
 	client := newLookups(t, r.http.URL)
 	answered := make(chan error, 1)
+	ctx := testContext(t)
 	go func() {
-		got, err := client.Lookup(testContext(t), wire.LookupRequest{Min: 2, Subjects: []policies.AccountID{"b"}})
+		got, err := client.Lookup(ctx, wire.LookupRequest{Min: 2, Subjects: []policies.AccountID{"b"}})
 		if err == nil && !got.Subjects["b"] {
 			err = errors.New("the answer is old")
 		}
@@ -140,29 +140,27 @@ func TestLookupFaults(t *testing.T) {
 			req, err := http.NewRequestWithContext(testContext(t), http.MethodPost, r.http.URL+wire.LookupPath+c.path, strings.NewReader(c.body))
 			require.NoError(t, err)
 			req.Header.Set("Content-Type", "application/json; charset=utf-8")
-			for name, values := range c.header {
-				req.Header[name] = values
-			}
+			maps.Copy(req.Header, c.header)
 			requireProblem(t, req, c.status, c.kind)
 		})
 	}
 }
 
-func requireProblem(t testing.TB, req *http.Request, status int, kind problem.Type) {
-	t.Helper()
+func requireProblem(tb testing.TB, req *http.Request, status int, kind problem.Type) {
+	tb.Helper()
 	resp, err := http.DefaultTransport.RoundTrip(req)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, resp.Body.Close()) }()
-	require.Equal(t, status, resp.StatusCode)
+	require.NoError(tb, err)
+	defer func() { require.NoError(tb, resp.Body.Close()) }()
+	require.Equal(tb, status, resp.StatusCode)
 	if kind == "" {
 		return
 	}
 	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	var p problem.Problem
-	require.NoError(t, json.Unmarshal(body, &p))
-	require.Equal(t, kind, p.Type)
-	require.Equal(t, "application/problem+json", resp.Header.Get("Content-Type"))
+	require.NoError(tb, json.Unmarshal(body, &p))
+	require.Equal(tb, kind, p.Type)
+	require.Equal(tb, "application/problem+json", resp.Header.Get("Content-Type"))
 }
 
 func TestLookupOfAnotherPlatformIsRefused(t *testing.T) {
@@ -182,9 +180,10 @@ func TestLookupHonoursItsContext(t *testing.T) {
 	t.Parallel()
 	r := newReplica(t, feedtest.New(t, "p"), func(o *Options) { o.CatchUpWait = patience })
 	ctx, cancel := context.WithCancel(testContext(t))
+	client := newLookups(t, r.http.URL)
 	asked := make(chan error, 1)
 	go func() {
-		_, err := newLookups(t, r.http.URL).Lookup(ctx, wire.LookupRequest{Min: 9, Subjects: []policies.AccountID{"b"}})
+		_, err := client.Lookup(ctx, wire.LookupRequest{Min: 9, Subjects: []policies.AccountID{"b"}})
 		asked <- err
 	}()
 	eventually(t, "the server was asked", func() bool { return len(r.tamper.queries()) == 1 })

@@ -37,7 +37,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.refusals, m.dropped, m.snapshots, m.logReads, m.lookups, m.bytes, fleet{s}} {
+	for _, c := range append(s.fleet(), m.refusals, m.dropped, m.snapshots, m.logReads, m.lookups, m.bytes) {
 		if err := reg.Register(c); err != nil {
 			errs = append(errs, fmt.Errorf("register the feed server's metrics: %w", err))
 		}
@@ -46,40 +46,45 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 }
 
 // fleet tells at each scrape who is connected and how far they are.
-type fleet struct{ s *Server }
-
-var _ prometheus.Collector = fleet{}
-
-// Describe implements prometheus.Collector.
-func (f fleet) Describe(ch chan<- *prometheus.Desc) {
-	connections, revision, slowest := f.descs()
-	ch <- connections
-	ch <- revision
-	ch <- slowest
+func (s *Server) fleet() []prometheus.Collector {
+	gauge := func(name, help string, labels prometheus.Labels, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)
+	}
+	gauges := []prometheus.Collector{
+		gauge("usher_feed_server_revision", "The newest revision that connections are served.", nil, func() float64 {
+			tip, _ := s.ring.tip()
+			return float64(tip.revision)
+		}),
+		gauge("usher_feed_server_slowest_revision",
+			"The revision that every connection was sent; 0 while one receives its first snapshot. Far behind is bad.", nil,
+			func() float64 { return float64(s.slowest()) }),
+	}
+	for _, mode := range wire.Modes {
+		gauges = append(gauges, gauge("usher_feed_server_connections", "Sidecars connected, by mode.",
+			prometheus.Labels{"mode": string(mode)}, func() float64 { return float64(s.connected(mode)) }))
+	}
+	return gauges
 }
 
-// Collect implements prometheus.Collector.
-func (f fleet) Collect(ch chan<- prometheus.Metric) {
-	connections, revision, slowest := f.descs()
-	tip, _ := f.s.ring.tip()
-	counts := map[wire.Mode]int{}
+func (s *Server) connected(mode wire.Mode) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for st := range s.streams {
+		if st.q.mode == mode {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *Server) slowest() uint64 {
+	tip, _ := s.ring.tip()
 	least := uint64(tip.revision)
-	f.s.mu.Lock()
-	for st := range f.s.streams {
-		counts[st.q.mode]++
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for st := range s.streams {
 		least = min(least, st.sent.Load())
 	}
-	f.s.mu.Unlock()
-	for _, mode := range wire.Modes {
-		ch <- prometheus.MustNewConstMetric(connections, prometheus.GaugeValue, float64(counts[mode]), string(mode))
-	}
-	ch <- prometheus.MustNewConstMetric(revision, prometheus.GaugeValue, float64(tip.revision))
-	ch <- prometheus.MustNewConstMetric(slowest, prometheus.GaugeValue, float64(least))
-}
-
-func (fleet) descs() (connections, revision, slowest *prometheus.Desc) {
-	return prometheus.NewDesc("usher_feed_server_connections", "Sidecars connected, by mode.", []string{"mode"}, nil),
-		prometheus.NewDesc("usher_feed_server_revision", "The newest revision that connections are served.", nil, nil),
-		prometheus.NewDesc("usher_feed_server_slowest_revision",
-			"The revision that every connection was sent; 0 while one receives its first snapshot. Far behind is bad.", nil, nil)
+	return least
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/usher-authz/usher/policies"
 )
 
-func noticeClient(t testing.TB, url string, sink *noticed, replay int) (*wire.Client, func()) {
-	t.Helper()
-	return runClient(t, wire.Options{
-		URL: url, Notices: sink, Replay: replay, RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond, Logger: testLogger(t),
+func noticeClient(tb testing.TB, url string, sink *noticed, replay int) (*wire.Client, func()) {
+	tb.Helper()
+	return runClient(tb, wire.Options{
+		URL: url, Notices: sink, Replay: replay, RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond, Logger: testLogger(tb),
 	})
 }
 
-func (n *noticed) reaches(t testing.TB, revision policies.Revision) {
-	t.Helper()
-	eventually(t, "the notice of revision "+revision.String(), func() bool {
+func (n *noticed) reaches(tb testing.TB, revision policies.Revision) {
+	tb.Helper()
+	eventually(tb, "the notice of revision "+revision.String(), func() bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if len(n.notices) > 0 {

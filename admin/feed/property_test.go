@@ -29,7 +29,7 @@ func TestSidecarsConverge(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		roll := func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "roll") }
-		f := newFleet(t, roll)
+		f := newTestFleet(t, roll)
 		f.faults = faults
 		defer f.end()
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
@@ -61,7 +61,7 @@ type testFleet struct {
 	faults   []fault
 }
 
-func newFleet(t *testing.T, roll func(n int) int) *testFleet {
+func newTestFleet(t *testing.T, roll func(n int) int) *testFleet {
 	t.Helper()
 	f := &testFleet{t: t, roll: roll, platform: feedtest.New(t, "p")}
 	f.tamper = &tamper{next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*f.handler.Load()).ServeHTTP(w, r) })}

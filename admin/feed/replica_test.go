@@ -27,30 +27,31 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 60 * time.Second
 
-func testContext(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
+func testContext(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
 // eventually polls until ok, or fails.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	ctx := testContext(t)
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	ctx := testContext(tb)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			require.FailNow(t, "this did not come true: "+what)
+			require.FailNow(tb, "this did not come true: "+what)
 		}
 	}
 }
 
-func testLogger(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+func testLogger(tb testing.TB) *slog.Logger {
+	tb.Helper()
+	return slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // replica is an admin replica: a platform, its feed server, and HTTP before it.
@@ -61,15 +62,15 @@ type replica struct {
 	tamper *tamper
 }
 
-func newReplica(t testing.TB, p *feedtest.Platform, adapt func(*Options)) *replica {
-	t.Helper()
-	o := Options{Source: p, Heartbeat: 20 * time.Millisecond, Logger: testLogger(t)}
+func newReplica(tb testing.TB, p *feedtest.Platform, adapt func(*Options)) *replica {
+	tb.Helper()
+	o := Options{Source: p, Heartbeat: 20 * time.Millisecond, Logger: testLogger(tb)}
 	if adapt != nil {
 		adapt(&o)
 	}
 	s, err := New(o)
-	require.NoError(t, err)
-	require.NoError(t, s.Start(t.Context()))
+	require.NoError(tb, err)
+	require.NoError(tb, s.Start(tb.Context()))
 	mux := http.NewServeMux()
 	mux.HandleFunc(wire.StreamPath, s.ServeFeed)
 	mux.HandleFunc(wire.LookupPath, s.ServeLookup)
@@ -77,8 +78,8 @@ func newReplica(t testing.TB, p *feedtest.Platform, adapt func(*Options)) *repli
 	r.http = httptest.NewUnstartedServer(r.tamper)
 	r.http.Config.ReadTimeout = 100 * time.Millisecond // streams must outlive it
 	r.http.Start()
-	t.Cleanup(func() {
-		require.NoError(t, s.Stop(context.Background()))
+	tb.Cleanup(func() {
+		require.NoError(tb, s.Stop(context.Background()))
 		r.http.Close()
 	})
 	return r
@@ -92,61 +93,61 @@ type sidecar struct {
 	stop     func()
 }
 
-func newSidecar(t testing.TB, url string, adapt func(*wire.Options)) *sidecar {
-	t.Helper()
+func newSidecar(tb testing.TB, url string, adapt func(*wire.Options)) *sidecar {
+	tb.Helper()
 	engine, err := authz.New(authz.Options{})
-	require.NoError(t, err)
-	return runSidecar(t, engine, url, adapt)
+	require.NoError(tb, err)
+	return runSidecar(tb, engine, url, adapt)
 }
 
-func runSidecar(t testing.TB, engine *authz.Engine, url string, adapt func(*wire.Options)) *sidecar {
-	t.Helper()
+func runSidecar(tb testing.TB, engine *authz.Engine, url string, adapt func(*wire.Options)) *sidecar {
+	tb.Helper()
 	s := &sidecar{Engine: engine, registry: prometheus.NewRegistry()}
 	o := wire.Options{
 		URL: url, Sink: engine, RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond,
-		Logger: testLogger(t), Registerer: s.registry,
+		Logger: testLogger(tb), Registerer: s.registry,
 	}
 	if adapt != nil {
 		adapt(&o)
 	}
-	s.feed, s.stop = runClient(t, o)
+	s.feed, s.stop = runClient(tb, o)
 	return s
 }
 
-func runClient(t testing.TB, o wire.Options) (client *wire.Client, stop func()) {
-	t.Helper()
+func runClient(tb testing.TB, o wire.Options) (client *wire.Client, stop func()) {
+	tb.Helper()
 	client, err := wire.New(o)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- client.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		require.NoError(t, <-done)
+		require.NoError(tb, <-done)
 	})
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return client, stop
 }
 
 // reaches waits for the sidecar to be where want is, and compares everything.
-func (s *sidecar) reaches(t testing.TB, want *authz.State) {
-	t.Helper()
-	require.NoError(t, s.WaitFor(testContext(t), want.Revision()), "wait for revision %d", want.Revision())
-	requireEqual(t, want, s.State())
+func (s *sidecar) reaches(tb testing.TB, want *authz.State) {
+	tb.Helper()
+	require.NoError(tb, s.WaitFor(testContext(tb), want.Revision()), "wait for revision %d", want.Revision())
+	requireEqual(tb, want, s.State())
 }
 
-func requireEqual(t testing.TB, want, got *authz.State) {
-	t.Helper()
-	require.Equal(t, want.Header(), got.Header())
-	if diff := difference(t, want, got); diff != "" {
-		require.FailNow(t, "the states differ", diff)
+func requireEqual(tb testing.TB, want, got *authz.State) {
+	tb.Helper()
+	require.Equal(tb, want.Header(), got.Header())
+	if diff := difference(tb, want, got); diff != "" {
+		require.FailNow(tb, "the states differ", diff)
 	}
 }
 
 // difference tells what two states differ in, empty if in nothing.
-func difference(t testing.TB, want, got *authz.State) string {
-	t.Helper()
-	a, b := feedtest.Objects(t, want), feedtest.Objects(t, got)
+func difference(tb testing.TB, want, got *authz.State) string {
+	tb.Helper()
+	a, b := feedtest.Objects(tb, want), feedtest.Objects(tb, got)
 	same := slices.EqualFunc(a, b, func(x, y policies.Object) bool {
 		return x.Kind == y.Kind && x.Owner == y.Owner && x.ID == y.ID && bytes.Equal(x.Body, y.Body)
 	})
@@ -282,13 +283,13 @@ func (n *noticed) revisions() []policies.Revision {
 }
 
 // listenAgain moves the replica to an address that was another's.
-func (r *replica) listenAgain(t testing.TB, address string) {
-	t.Helper()
+func (r *replica) listenAgain(tb testing.TB, address string) {
+	tb.Helper()
 	r.http.Close()
 	var listener net.Listener
-	eventually(t, "the address is free", func() bool {
+	eventually(tb, "the address is free", func() bool {
 		var err error
-		listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+		listener, err = (&net.ListenConfig{}).Listen(tb.Context(), "tcp", address)
 		return err == nil
 	})
 	r.http = &httptest.Server{Listener: listener, Config: &http.Server{Handler: r.tamper, ReadHeaderTimeout: time.Second}}
@@ -296,26 +297,26 @@ func (r *replica) listenAgain(t testing.TB, address string) {
 }
 
 // value is what a counter or gauge stands at.
-func value(t testing.TB, m prometheus.Metric) float64 {
-	t.Helper()
+func value(tb testing.TB, m prometheus.Metric) int {
+	tb.Helper()
 	var out dto.Metric
-	require.NoError(t, m.Write(&out))
-	return out.GetCounter().GetValue() + out.GetGauge().GetValue()
+	require.NoError(tb, m.Write(&out))
+	return int(out.GetCounter().GetValue() + out.GetGauge().GetValue())
 }
 
 // fed waits for the ring to be where the platform is.
-func (r *replica) fed(t testing.TB) {
-	t.Helper()
-	eventually(t, "the ring is fed", func() bool {
+func (r *replica) fed(tb testing.TB) {
+	tb.Helper()
+	eventually(tb, "the ring is fed", func() bool {
 		tip, _ := r.server.ring.tip()
 		return tip.revision == r.State().Revision()
 	})
 }
 
 // alone waits for every stream to have ended.
-func (r *replica) alone(t testing.TB) {
-	t.Helper()
-	eventually(t, "no stream is left", func() bool {
+func (r *replica) alone(tb testing.TB) {
+	tb.Helper()
+	eventually(tb, "no stream is left", func() bool {
 		r.server.mu.Lock()
 		defer r.server.mu.Unlock()
 		return len(r.server.streams) == 0

@@ -39,7 +39,7 @@ func TestSnapshotThenChanges(t *testing.T) {
 	age, ok := s.feed.Age()
 	require.True(t, ok)
 	require.Less(t, age, patience)
-	require.Equal(t, 1.0, value(t, r.server.metrics.snapshots))
+	require.Equal(t, 1, value(t, r.server.metrics.snapshots))
 }
 
 func TestResumeWithoutSnapshot(t *testing.T) {
@@ -57,7 +57,7 @@ func TestResumeWithoutSnapshot(t *testing.T) {
 			r.fed(t)
 			again := runSidecar(t, s.Engine, r.http.URL, nil)
 			again.reaches(t, p.State())
-			require.Equal(t, 1.0, value(t, r.server.metrics.snapshots))
+			require.Equal(t, 1, value(t, r.server.metrics.snapshots))
 		})
 	}
 }
@@ -74,7 +74,7 @@ func TestResumeTooFarBehindGetsASnapshot(t *testing.T) {
 	r.fed(t)
 	again := runSidecar(t, s.Engine, r.http.URL, nil)
 	again.reaches(t, p.State())
-	require.Equal(t, 2.0, value(t, r.server.metrics.snapshots))
+	require.Equal(t, 2, value(t, r.server.metrics.snapshots))
 	require.Empty(t, again.feed.Status().Refusals)
 }
 
@@ -91,7 +91,7 @@ func TestUnreachableLogGivesASnapshot(t *testing.T) {
 	p.SetFault(errors.New("the database is down"))
 	again := runSidecar(t, s.Engine, r.http.URL, nil)
 	again.reaches(t, p.State())
-	require.Equal(t, 2.0, value(t, r.server.metrics.snapshots))
+	require.Equal(t, 2, value(t, r.server.metrics.snapshots))
 
 	// The follower does not give up either.
 	p.WriteEnvironments("a", "f", 3)
@@ -127,7 +127,7 @@ func TestNewEpochThatLostNothingIsAChange(t *testing.T) {
 	s.reaches(t, p.State())
 	p.Restore(p.State().Revision(), feedtest.Environment(t, "a", "after"))
 	s.reaches(t, p.State())
-	require.Equal(t, 1.0, value(t, r.server.metrics.snapshots))
+	require.Equal(t, 1, value(t, r.server.metrics.snapshots))
 }
 
 func TestOtherPlatformIsRefused(t *testing.T) {
@@ -186,7 +186,7 @@ func TestReplicaThatIsBehindTheAsker(t *testing.T) {
 	slow.WriteEnvironments("a", "e", 4)
 	again.reaches(t, slow.State())
 	require.NoError(t, again.feed.WaitReady(testContext(t)))
-	require.Equal(t, 0.0, value(t, r.server.metrics.snapshots))
+	require.Equal(t, 0, value(t, r.server.metrics.snapshots))
 }
 
 func TestGoingBackWithinAnEpochIsRefused(t *testing.T) {
@@ -246,7 +246,7 @@ func TestAdminRestarts(t *testing.T) {
 	second.listenAgain(t, address)
 	s.reaches(t, p.State())
 	require.Empty(t, s.feed.Status().Refusals, "an orderly end is no refusal")
-	require.Equal(t, 0.0, value(t, second.server.metrics.snapshots))
+	require.Equal(t, 0, value(t, second.server.metrics.snapshots))
 }
 
 func TestStateFromElsewhereIsResumed(t *testing.T) {
@@ -260,7 +260,7 @@ func TestStateFromElsewhereIsResumed(t *testing.T) {
 	r := newReplica(t, p, func(o *Options) { o.RingSize = 1 })
 	s := runSidecar(t, engine, r.http.URL, nil)
 	s.reaches(t, p.State())
-	require.Equal(t, 0.0, value(t, r.server.metrics.snapshots))
+	require.Equal(t, 0, value(t, r.server.metrics.snapshots))
 }
 
 // stubbornSink does not take one change.
@@ -289,5 +289,5 @@ func TestSinkThatCannotApplyGetsASnapshot(t *testing.T) {
 	p.WriteEnvironments("a", "e", 5)
 	s.reaches(t, p.State())
 	require.Equal(t, map[wire.RefusalKind]uint64{wire.RefusedUnusable: 1}, s.feed.Status().Refusals)
-	require.Equal(t, 2.0, value(t, r.server.metrics.snapshots))
+	require.Equal(t, 2, value(t, r.server.metrics.snapshots))
 }

@@ -47,8 +47,8 @@ const (
 	batchBytes    = 64 << 10        // written and flushed together
 	retryAfter    = time.Second     // for an asker that was sent away
 	stopGrace     = 250 * time.Millisecond
-	followMin     = 10 * time.Millisecond
-	followMax     = time.Second
+	shortestPause = 10 * time.Millisecond
+	longestPause  = time.Second
 	emptyAttempts = 100 // reads of a log without what the state has already, before the ring begins anew
 )
 

@@ -279,11 +279,11 @@ func (st *stream) heartbeat() error {
 
 // frame adds f to the batch, and leaves its line there.
 func (st *stream) frame(f wire.Frame) error {
-	data, err := wire.AppendFrame(st.batch, f)
-	if err != nil {
+	var err error
+	if st.batch, err = wire.AppendFrame(st.batch, f); err != nil {
 		return err
 	}
-	st.batch = append(data, '\n')
+	st.batch = append(st.batch, '\n')
 	return nil
 }
 

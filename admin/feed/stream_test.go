@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,22 +26,22 @@ import (
 )
 
 // deaf opens a stream and never reads from it.
-func deaf(t testing.TB, url string) {
-	t.Helper()
-	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4<<10)) // or the kernel reads for it
+func deaf(tb testing.TB, url string) {
+	tb.Helper()
+	conn, err := (&net.Dialer{}).DialContext(tb.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = conn.Close() })
+	require.NoError(tb, conn.(*net.TCPConn).SetReadBuffer(4<<10)) // or the kernel reads for it
 	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", wire.StreamPath)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 }
 
 // bulk makes n changes of 200 KB each, more in all than the kernel buffers.
-func bulk(t testing.TB, p *feedtest.Platform, n int) {
-	t.Helper()
+func bulk(tb testing.TB, p *feedtest.Platform, n int) {
+	tb.Helper()
 	for i := range n {
 		name := strings.Repeat(string(rune('a'+i%26)), 200_000)
-		p.Write(feedtest.Object(t, policies.KindRole, "a", "r", policies.RoleBody{Name: name, Policies: []policies.PolicyID{}}))
+		p.Write(feedtest.Object(tb, policies.KindRole, "a", "r", policies.RoleBody{Name: name, Policies: []policies.PolicyID{}}))
 	}
 }
 
@@ -79,9 +80,9 @@ func TestStopEndsStreamsPromptly(t *testing.T) {
 	deaf(t, r.http.URL)
 	eventually(t, "both are connected", func() bool { return r.streams() == 2 })
 	bulk(t, p, 60)
-	waits := make(chan error, 1)
+	waits, client, ctx := make(chan error, 1), newLookups(t, r.http.URL), testContext(t)
 	go func() {
-		_, err := newLookups(t, r.http.URL).Lookup(testContext(t), wire.LookupRequest{Min: 1 << 30, Subjects: []policies.AccountID{"b"}})
+		_, err := client.Lookup(ctx, wire.LookupRequest{Min: 1 << 30, Subjects: []policies.AccountID{"b"}})
 		waits <- err
 	}()
 	require.NoError(t, s.WaitFor(testContext(t), p.State().Revision()))
@@ -139,9 +140,7 @@ func TestStreamFaults(t *testing.T) {
 			t.Parallel()
 			req, err := http.NewRequestWithContext(testContext(t), c.method, r.http.URL+wire.StreamPath+"?"+c.query.Encode(), nil)
 			require.NoError(t, err)
-			for name, values := range c.header {
-				req.Header[name] = values
-			}
+			maps.Copy(req.Header, c.header)
 			requireProblem(t, req, c.status, c.kind)
 		})
 	}
@@ -255,22 +254,22 @@ func TestServerMetrics(t *testing.T) {
 	r.fed(t)
 	families, err := registry.Gather()
 	require.NoError(t, err)
-	got := map[string]float64{}
+	got := map[string]int{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			name := f.GetName()
 			for _, l := range m.GetLabel() {
 				name += " " + l.GetValue()
 			}
-			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			got[name] = int(m.GetCounter().GetValue() + m.GetGauge().GetValue())
 		}
 	}
-	require.Equal(t, 1.0, got["usher_feed_server_connections resident"])
-	require.Equal(t, 0.0, got["usher_feed_server_connections notices"])
-	require.Equal(t, 1.0, got["usher_feed_server_revision"])
-	require.Equal(t, 1.0, got["usher_feed_server_slowest_revision"])
-	require.Equal(t, 1.0, got["usher_feed_server_snapshots_total"])
-	require.Greater(t, got["usher_feed_server_bytes_total"], 100.0)
+	require.Equal(t, 1, got["usher_feed_server_connections resident"])
+	require.Equal(t, 0, got["usher_feed_server_connections notices"])
+	require.Equal(t, 1, got["usher_feed_server_revision"])
+	require.Equal(t, 1, got["usher_feed_server_slowest_revision"])
+	require.Equal(t, 1, got["usher_feed_server_snapshots_total"])
+	require.Greater(t, got["usher_feed_server_bytes_total"], 100)
 
 	_, err = New(Options{Source: p, Registerer: registry})
 	require.ErrorContains(t, err, "duplicate metrics collector registration")

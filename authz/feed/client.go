@@ -107,7 +107,7 @@ func (c *Client) Run(ctx context.Context) error {
 
 // lost counts and logs the end of a connection.
 func (c *Client) lost(ctx context.Context, err error, wait time.Duration) {
-	revision, _ := c.progress.revision()
+	revision := c.progress.revision()
 	attrs := []slog.Attr{
 		slog.Any("error", err), slog.Uint64("revision", uint64(revision)), slog.Duration("retry_in", wait),
 	}

@@ -9,7 +9,7 @@
 // sidecar holds the whole platform, one on demand only learns what changed:
 //
 //	mode=resident                            mode=notices
-//	heartbeat                                heartbeat
+//	heartbeat (first of all)                 heartbeat
 //	snapshot, object …, snapshot_end   (1)   snapshot, object …, snapshot_end  (2)
 //	change, heartbeat, change …              notice, heartbeat, notice …
 //

@@ -38,8 +38,8 @@ const (
 
 	dialTimeout   = 5 * time.Second
 	headerTimeout = 10 * time.Second
-	retryMin      = 100 * time.Millisecond
-	retryMax      = 5 * time.Second
+	shortestPause = 100 * time.Millisecond
+	longestPause  = 5 * time.Second
 	// steady is how long a connection must have been good for its end, when it is a
 	// refusal, to be answered by the shortest pause again.
 	steady = 30 * time.Second

@@ -60,8 +60,7 @@ func (p *progress) gauges() []prometheus.Collector {
 	}
 	return []prometheus.Collector{
 		gauge("usher_feed_revision", "The revision that the feed has brought here.", func() float64 {
-			revision, _ := p.revision()
-			return float64(revision)
+			return float64(p.revision())
 		}),
 		gauge("usher_feed_age_seconds", "Time since the state was known to be the platform's; infinite if it never was. Over 5 is bad.", func() float64 {
 			age, ok := p.age()

@@ -98,7 +98,7 @@ func (o Options) Validate() error {
 		errs = append(errs, errors.New("exactly one of Sink and Notices must be set"))
 	}
 	if o.Replay > MaxReplay {
-		errs = append(errs, fmt.Errorf("Replay is %d, over %d", o.Replay, MaxReplay))
+		errs = append(errs, fmt.Errorf("the replay is %d, over %d", o.Replay, MaxReplay))
 	}
 	if o.Silence < 0 || o.RetryMin < 0 || o.RetryMax < 0 {
 		errs = append(errs, errors.New("a time is negative"))
@@ -115,10 +115,10 @@ func (o Options) withDefaults() Options {
 		o.Silence = Silence
 	}
 	if o.RetryMin == 0 {
-		o.RetryMin = retryMin
+		o.RetryMin = shortestPause
 	}
 	if o.RetryMax == 0 {
-		o.RetryMax = max(retryMax, o.RetryMin)
+		o.RetryMax = max(longestPause, o.RetryMin)
 	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext

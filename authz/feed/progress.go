@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -90,10 +91,10 @@ func (p *progress) refused(kind RefusalKind) {
 	p.refusals[kind]++
 }
 
-func (p *progress) revision() (policies.Revision, bool) {
+func (p *progress) revision() policies.Revision {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.at.Revision, p.some
+	return p.at.Revision
 }
 
 // Status is how a client stands.
@@ -116,10 +117,7 @@ func (c *Client) Status() Status {
 	defer p.mu.Unlock()
 	s := Status{
 		Connected: p.up, Platform: p.at.Platform, Revision: p.at.Revision, Fresh: p.fresh,
-		Connects: p.connects, Refusals: make(map[RefusalKind]uint64, len(p.refusals)),
-	}
-	for kind, n := range p.refusals {
-		s.Refusals[kind] = n
+		Connects: p.connects, Refusals: maps.Clone(p.refusals),
 	}
 	select {
 	case <-p.ready:

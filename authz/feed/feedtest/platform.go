@@ -6,14 +6,11 @@ package feedtest
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
@@ -33,8 +30,8 @@ allow := false
 `
 
 // Policy is a small policy in force, which denies everything.
-func Policy(t testing.TB) policies.PolicyInForce {
-	t.Helper()
+func Policy(tb testing.TB) policies.PolicyInForce {
+	tb.Helper()
 	p, err := policies.NewPolicyInForce(policies.Catalogue{
 		Policies: []policies.SystemPolicy{{
 			ID: "environment.start", Path: "Environment", Name: "Start", Resources: policies.ResourceTypes,
@@ -42,7 +39,7 @@ func Policy(t testing.TB) policies.PolicyInForce {
 		}},
 		Roles: []policies.ExampleRole{},
 	}, map[string]string{"usher/authz/authz.rego": module})
-	require.NoError(t, err)
+	must(tb, err)
 	return p
 }
 
@@ -61,20 +58,20 @@ type Platform struct {
 
 // New makes a platform whose first revision has a small policy, a token and
 // these objects. Its id is id.
-func New(t testing.TB, id string, objects ...policies.Object) *Platform {
-	t.Helper()
-	p := &Platform{t: t, next: make(chan struct{})}
+func New(tb testing.TB, id string, objects ...policies.Object) *Platform {
+	tb.Helper()
+	p := &Platform{t: tb, next: make(chan struct{})}
 	objects = append([]policies.Object{
-		Object(t, policies.KindPolicyInForce, "", string(policies.KindPolicyInForce), Policy(t)),
-		Object(t, policies.KindToken, "", "token-1", Token("1")),
+		Object(tb, policies.KindPolicyInForce, "", string(policies.KindPolicyInForce), Policy(tb)),
+		Object(tb, policies.KindToken, "", "token-1", Token("1")),
 	}, objects...)
-	first := change(t, 0, policies.Hash{}, 1, objects)
+	first := change(tb, 0, policies.Hash{}, 1, objects)
 	b := authz.NewBuilder(authz.Header{Platform: id, Revision: first.Revision, Hash: first.Hash})
 	for _, o := range objects {
-		require.NoError(t, b.Add(o))
+		must(tb, b.Add(o))
 	}
 	s, err := b.Build(context.Background())
-	require.NoError(t, err)
+	must(tb, err)
 	p.log, p.states = []policies.Change{first}, []*authz.State{s}
 	return p
 }
@@ -86,35 +83,35 @@ func Token(secret string) policies.TokenBody {
 }
 
 // Object is one object; a nil body is a deletion.
-func Object(t testing.TB, kind policies.Kind, owner policies.AccountID, id string, body any) policies.Object {
-	t.Helper()
+func Object(tb testing.TB, kind policies.Kind, owner policies.AccountID, id string, body any) policies.Object {
+	tb.Helper()
 	o, err := policies.NewObject(kind, owner, id, body)
-	require.NoError(t, err)
+	must(tb, err)
 	return o
 }
 
 // Account is the object of an account.
-func Account(t testing.TB, id string) policies.Object {
-	t.Helper()
-	return Object(t, policies.KindAccount, "", id, policies.AccountBody{})
+func Account(tb testing.TB, id string) policies.Object {
+	tb.Helper()
+	return Object(tb, policies.KindAccount, "", id, policies.AccountBody{})
 }
 
 // Environment is the object of an environment in no group.
-func Environment(t testing.TB, owner policies.AccountID, id string) policies.Object {
-	t.Helper()
-	return Object(t, policies.KindEnvironment, owner, id, policies.EnvironmentBody{Groups: []policies.GroupID{}})
+func Environment(tb testing.TB, owner policies.AccountID, id string) policies.Object {
+	tb.Helper()
+	return Object(tb, policies.KindEnvironment, owner, id, policies.EnvironmentBody{Groups: []policies.GroupID{}})
 }
 
-func change(t testing.TB, after policies.Revision, hash policies.Hash, revision policies.Revision, objects []policies.Object) policies.Change {
-	t.Helper()
+func change(tb testing.TB, after policies.Revision, hash policies.Hash, revision policies.Revision, objects []policies.Object) policies.Change {
+	tb.Helper()
 	encoded, err := policies.EncodeObjects(objects)
-	require.NoError(t, err)
+	must(tb, err)
 	c := policies.Change{
 		Revision: revision, Time: time.Date(2030, 1, 1, 0, 0, int(revision.Count()), 0, time.UTC),
 		Objects: encoded, AuditHash: sha256.Sum256([]byte("audit " + revision.String())),
 	}
 	c.Hash = policies.ChainHash(hash, c.Revision, sha256.Sum256(c.Objects), c.AuditHash)
-	require.NoError(t, c.Follows(after, hash))
+	must(tb, c.Follows(after, hash))
 	return c
 }
 
@@ -142,7 +139,7 @@ func (p *Platform) write(revision policies.Revision, objects []policies.Object) 
 	before := p.last()
 	c := change(p.t, before.Revision(), before.Hash(), revision, objects)
 	after, err := before.Apply(context.Background(), c)
-	require.NoError(p.t, err)
+	must(p.t, err)
 	p.log, p.states = append(p.log, c), append(p.states, after)
 	close(p.next)
 	p.next = make(chan struct{})
@@ -157,7 +154,9 @@ func (p *Platform) Restore(to policies.Revision, objects ...policies.Object) pol
 	defer p.mu.Unlock()
 	epoch := p.last().Revision().Epoch() + 1
 	i := slices.IndexFunc(p.log, func(c policies.Change) bool { return c.Revision == to })
-	require.GreaterOrEqual(p.t, i, 0)
+	if i < 0 {
+		p.t.Fatalf("the platform has no revision %d", to)
+	}
 	p.log, p.states = p.log[:i+1:i+1], p.states[:i+1:i+1]
 	return p.write(policies.NewRevision(epoch, 1), objects)
 }
@@ -169,7 +168,9 @@ func (p *Platform) Rewrite(to policies.Revision, objects ...policies.Object) pol
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := slices.IndexFunc(p.log, func(c policies.Change) bool { return c.Revision == to })
-	require.GreaterOrEqual(p.t, i, 0)
+	if i < 0 {
+		p.t.Fatalf("the platform has no revision %d", to)
+	}
 	p.log, p.states = p.log[:i+1:i+1], p.states[:i+1:i+1]
 	return p.write(to+1, objects)
 }
@@ -243,17 +244,24 @@ func (p *Platform) At(revision policies.Revision) *authz.State {
 			return s
 		}
 	}
-	require.FailNow(p.t, fmt.Sprintf("the platform has no revision %d", revision))
+	p.t.Fatalf("the platform has no revision %d", revision)
 	return nil
 }
 
 // Objects are all objects of s, in their order.
-func Objects(t testing.TB, s *authz.State) []policies.Object {
-	t.Helper()
+func Objects(tb testing.TB, s *authz.State) []policies.Object {
+	tb.Helper()
 	var all []policies.Object
 	for o, err := range s.Objects() {
-		require.NoError(t, err)
+		must(tb, err)
 		all = append(all, o)
 	}
 	return all
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
 }
