@@ -18,6 +18,11 @@ join accounts a on a.email_key = c.email_key and a.id <> c.owner
 where c.email_key = any ($1::text[]) and not c.bound and c.status <> 'removed' and c.account is null
   and not exists (select from collaborations o where o.owner = c.owner and o.account = a.id and o.status <> 'removed')
 order by c.owner, c.id`
+	// Invitations of what has become the owner's own address.
+	sqlOwnAddress = selectMembers + `
+join accounts a on a.id = c.owner and a.email_key = c.email_key
+where c.email_key = any ($1::text[]) and not c.bound and c.status <> 'removed'
+order by c.owner, c.id`
 	sqlBoundTo = selectMembers + `
 where c.account = $1 and c.bound
 order by c.owner, c.id`
@@ -29,8 +34,9 @@ where c.status = 'removed'
 order by c.owner, c.id`
 )
 
-// followAddresses gives the records of addresses to whoever has these now. The
-// accounts must have been written before.
+// followAddresses gives the records of addresses to whoever has these now. An
+// invitation of what has become the owner's own address is removed: nobody is a
+// member of their own account. The accounts must have been written before.
 func (tx *tx) followAddresses(keys []string) error {
 	lost := read[memberRow](tx, sqlLostAddress, keys)
 	if err := tx.flush(); err != nil {
@@ -43,10 +49,17 @@ func (tx *tx) followAddresses(keys []string) error {
 			return err
 		}
 	}
-	found := read[memberRow](tx, sqlFoundAddress, keys)
+	found, own := read[memberRow](tx, sqlFoundAddress, keys), read[memberRow](tx, sqlOwnAddress, keys)
 	accounts := read[accountRow](tx, sqlAccountsByEmails, keys)
 	if err := tx.flush(); err != nil {
 		return err
+	}
+	for _, m := range own.rows {
+		next := m
+		next.Status, next.InvitationExpiresAt, next.Grants = policies.StatusRemoved, nil, nil
+		if err := tx.replaceMember(m, next); err != nil {
+			return err
+		}
 	}
 	if len(found.rows) == 0 {
 		return nil

@@ -106,6 +106,15 @@ func New(t testing.TB, o store.Options) *store.Store {
 	return s
 }
 
+// Migrate puts schema and embedded catalogue into a database of the test's own.
+func Migrate(t testing.TB, url string) {
+	t.Helper()
+	inForce, err := PolicyInForce()
+	require.NoError(t, err)
+	_, err = store.Migrate(t.Context(), url, inForce, io.Discard, store.MigrateOptions{})
+	require.NoError(t, err)
+}
+
 // PolicyInForce is the embedded catalogue with the embedded Rego.
 func PolicyInForce() (policies.PolicyInForce, error) {
 	catalogue, err := policies.EmbeddedCatalogue()
