@@ -95,14 +95,17 @@ func (f *front) wrap(next, unknown http.Handler) http.Handler {
 		begun := time.Now()
 		out := &response{ResponseWriter: w}
 		kind := classOf(r.URL.Path)
+		// A deadline outlives its request on a connection that is kept alive: so each
+		// request sets its own. A writer without deadlines is a test's.
+		var readBy, writeBy time.Time
 		if kind == classRequest {
 			ctx, cancel := context.WithTimeout(r.Context(), f.timeout)
 			defer cancel()
 			r = r.WithContext(ctx)
-			control := http.NewResponseController(w)
-			_ = control.SetReadDeadline(begun.Add(f.timeout))
-			_ = control.SetWriteDeadline(begun.Add(f.timeout + writeGrace))
+			readBy, writeBy = begun.Add(f.timeout), begun.Add(f.timeout+writeGrace)
 		}
+		control := http.NewResponseController(w)
+		_, _ = control.SetReadDeadline(readBy), control.SetWriteDeadline(writeBy)
 		defer f.done(out, r, begun, kind)
 		defer f.recovered(out, r)
 		if kind != classStream {

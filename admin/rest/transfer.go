@@ -183,7 +183,13 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	deadline := time.Now().Add(importReadPause)
 	_ = p.control.SetReadDeadline(deadline) // a writer without deadlines is a test's
 	_ = p.control.SetWriteDeadline(deadline.Add(importReadPause))
-	return p.from.Read(b)
+	n, err := p.from.Read(b)
+	if err != nil {
+		// From here on net/http watches the connection by reading it, and takes a
+		// deadline for the client's end: the import goes on for as long as it takes.
+		_ = p.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // prefix keeps the beginning of what is read through it.
