@@ -134,8 +134,9 @@ func TestRedisSentinel(t *testing.T) {
 	f := newFixture(t, func(o *Options) { o.Redis, o.MemoryLimit = where, 1 })
 	f.ask(t, f.engine, question("e-ben"))
 	flushFills(t, f.engine)
+	f.engine.memory.drop()
 	f.ask(t, f.engine, question("e-ben"))
-	require.Equal(t, 1, counted(f.engine, layerRedis, kindPermissions, outcomeHit))
+	require.Positive(t, counted(f.engine, layerRedis, kindPermissions, outcomeHit))
 	require.Positive(t, testClient(t, master).DBSize(t.Context()).Val())
 
 	require.NoError(t, master.Stop(t.Context()))
