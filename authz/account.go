@@ -176,11 +176,11 @@ func (a *Account) ancestors(id policies.GroupID) []policies.GroupID {
 
 // has tells whether the resource is one of this account's.
 func (a *Account) has(r policies.Resource) bool {
-	switch {
-	case r.Type == policies.TypeEnvironment:
+	switch r.Type {
+	case policies.TypeEnvironment:
 		_, ok := a.environments.get(policies.EnvironmentID(r.ID))
 		return ok
-	case r.Type == policies.TypeGroup:
+	case policies.TypeGroup:
 		_, ok := a.groups.get(policies.GroupID(r.ID))
 		return ok
 	default:

@@ -35,7 +35,7 @@ func TestApplyRefuses(t *testing.T) {
 	group := func(owner policies.AccountID, id, parent string) policies.Object {
 		b := policies.GroupBody{}
 		if parent != "" {
-			b.Parent = ptr(policies.GroupID(parent))
+			b.Parent = new(policies.GroupID(parent))
 		}
 		return object(t, policies.KindGroup, owner, id, b)
 	}
@@ -329,11 +329,11 @@ func TestBuilderRefuses(t *testing.T) {
 		"the owner does not exist":               object(t, policies.KindRole, "nobody", "r", policies.RoleBody{}),
 		"the member does not exist":              object(t, policies.KindGrant, "owner", "m/account/owner", policies.GrantBody{}),
 		"is not MEMBER/TYPE/ID":                  object(t, policies.KindGrant, "owner", "m", policies.GrantBody{}),
-		`the parent "none" does not exist`:       object(t, policies.KindGroup, "owner", "g", policies.GroupBody{Parent: ptr(policies.GroupID("none"))}),
+		`the parent "none" does not exist`:       object(t, policies.KindGroup, "owner", "g", policies.GroupBody{Parent: new(policies.GroupID("none"))}),
 		`the group "none" does not exist`:        object(t, policies.KindEnvironment, "owner", "e", policies.EnvironmentBody{Groups: []policies.GroupID{"none"}}),
 		"gives no role":                          object(t, policies.KindGrant, "owner", string(memberID("owner", "max"))+"/account/owner", policies.GrantBody{}),
-		`account "nobody", which does not exist`: object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: ptr(policies.AccountID("nobody"))}),
-		`account "mia", which has the record`:    object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: ptr(policies.AccountID("mia"))}),
+		`account "nobody", which does not exist`: object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: new(policies.AccountID("nobody"))}),
+		`account "mia", which has the record`:    object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: new(policies.AccountID("mia"))}),
 	} {
 		_, err := tryBuild(p, testHeader(1), append(slices.Clone(good), o))
 		var contradiction *ObjectError

@@ -26,7 +26,7 @@ func standardOwner(n int) policies.Document {
 	for i := range 5 {
 		g := policies.Group{ID: policies.GroupID(id("g", i))}
 		if i > 0 {
-			g.Parent = ptr(policies.GroupID(id("g", (i-1)/2)))
+			g.Parent = new(policies.GroupID(id("g", (i-1)/2)))
 		}
 		d.Groups = append(d.Groups, g)
 	}

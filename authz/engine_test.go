@@ -23,11 +23,11 @@ const (
 
 // company is a small platform: the owner shares its environments "app" (with mia,
 // as a viewer, until ends), and all of them (with max, as a starter).
-func company(t testing.TB, p *Policy, ends *time.Time) []policies.Object {
-	t.Helper()
+func company(tb testing.TB, p *Policy, ends *time.Time) []policies.Object {
+	tb.Helper()
 	doc := policies.Document{
 		Account:      policies.Account{ID: "owner"},
-		Groups:       []policies.Group{{ID: "team"}, {ID: "squad", Parent: ptr(policies.GroupID("team"))}},
+		Groups:       []policies.Group{{ID: "team"}, {ID: "squad", Parent: new(policies.GroupID("team"))}},
 		Environments: []policies.Environment{{ID: "app", Groups: []policies.GroupID{"squad"}}, {ID: "db", Groups: []policies.GroupID{}}},
 		Roles: []policies.Role{
 			{ID: "viewer", Name: "Viewer", Policies: []policies.PolicyID{"environment.view"}},
@@ -35,16 +35,16 @@ func company(t testing.TB, p *Policy, ends *time.Time) []policies.Object {
 		},
 		Members: []policies.DocumentMember{
 			{
-				Account: policies.DocumentAccount{ID: ptr(policies.AccountID("mia")), Email: "mia"}, Status: policies.StatusActive,
+				Account: policies.DocumentAccount{ID: new(policies.AccountID("mia")), Email: "mia"}, Status: policies.StatusActive,
 				Grants: []policies.Grant{{Resource: environmentApp, Roles: []policies.RoleID{"viewer"}, ExpiresAt: ends}},
 			},
 			{
-				Account: policies.DocumentAccount{ID: ptr(policies.AccountID("max")), Email: "max"}, Status: policies.StatusActive,
+				Account: policies.DocumentAccount{ID: new(policies.AccountID("max")), Email: "max"}, Status: policies.StatusActive,
 				Grants: []policies.Grant{{Resource: allEnvironments, Roles: []policies.RoleID{"starter"}}},
 			},
 		},
 	}
-	return objectsOf(t, p, []policies.Document{doc})
+	return objectsOf(tb, p, []policies.Document{doc})
 }
 
 var (
@@ -57,29 +57,29 @@ func mayOn(subject, action, environment string) Question {
 }
 
 // companyEngine is an engine with the company in force at revision 1.
-func companyEngine(t testing.TB, o Options, ends *time.Time) *Engine {
-	t.Helper()
-	p := embeddedPolicy(t)
-	e := newTestEngine(t, o)
-	require.NoError(t, e.Reset(buildState(t, p, testHeader(1), company(t, p, ends))))
+func companyEngine(tb testing.TB, o Options, ends *time.Time) *Engine {
+	tb.Helper()
+	p := embeddedPolicy(tb)
+	e := newTestEngine(tb, o)
+	require.NoError(tb, e.Reset(buildState(tb, p, testHeader(1), company(tb, p, ends))))
 	return e
 }
 
-func check(t testing.TB, e *Engine, q Question) Decision {
-	t.Helper()
+func check(tb testing.TB, e *Engine, q Question) Decision {
+	tb.Helper()
 	d, err := e.Check(context.Background(), 0, q)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return d
 }
 
 // grantChange is the change that gives mia these roles on app, or takes them.
-func grantChange(t testing.TB, s *State, roles ...policies.RoleID) policies.Change {
-	t.Helper()
+func grantChange(tb testing.TB, s *State, roles ...policies.RoleID) policies.Change {
+	tb.Helper()
 	key := policies.GrantKey{Member: memberID("owner", "mia"), Resource: environmentApp}
 	if len(roles) == 0 {
-		return changeAfter(t, s, object(t, policies.KindGrant, "owner", key.String(), nil))
+		return changeAfter(tb, s, object(tb, policies.KindGrant, "owner", key.String(), nil))
 	}
-	return changeAfter(t, s, object(t, policies.KindGrant, "owner", key.String(), policies.GrantBody{Roles: roles}))
+	return changeAfter(tb, s, object(tb, policies.KindGrant, "owner", key.String(), policies.GrantBody{Roles: roles}))
 }
 
 func TestUnavailableBeforeTheFirstState(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,11 +32,11 @@ type machine struct {
 	members int       // made so far
 }
 
-func newMachine(t testing.TB, dice policiestest.Dice, inForce ...*Policy) *machine {
-	t.Helper()
-	m := &machine{t: t, dice: dice, clock: newTestClock(), docs: map[policies.AccountID]*policies.Document{}, policy: inForce[0], others: inForce}
+func newMachine(tb testing.TB, dice policiestest.Dice, inForce ...*Policy) *machine {
+	tb.Helper()
+	m := &machine{t: tb, dice: dice, clock: newTestClock(), docs: map[policies.AccountID]*policies.Document{}, policy: inForce[0], others: inForce}
 	w, err := policiestest.NewWorld(dice, testStart)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	for i := range w.Documents {
 		m.docs[w.Documents[i].Account.ID] = &w.Documents[i]
 	}
@@ -91,7 +92,7 @@ func (m *machine) change() []policies.Object {
 		differ = append(differ, object(m.t, k.kind, k.owner, k.id, nil))
 	}
 	slices.SortFunc(differ, func(a, b policies.Object) int { // maps are not as the dice fall
-		return bytes.Compare([]byte(string(a.Kind)+string(a.Owner)+a.ID), []byte(string(b.Kind)+string(b.Owner)+b.ID))
+		return strings.Compare(string(a.Kind)+string(a.Owner)+a.ID, string(b.Kind)+string(b.Owner)+b.ID)
 	})
 	shuffle(m.dice, differ)
 	return differ
@@ -258,7 +259,7 @@ func (m *machine) addMember(doc *policies.Document) {
 	}
 	m.members++
 	x := policies.DocumentMember{Status: policies.StatusActive, Account: policies.DocumentAccount{Email: fmt.Sprintf("m%d", m.members)}}
-	x.Account.ID = ptr(one(m.dice, free))
+	x.Account.ID = new(one(m.dice, free))
 	doc.Members = append(slices.Clone(doc.Members), x)
 }
 
@@ -273,7 +274,7 @@ func (m *machine) rebind(doc *policies.Document) {
 	case m.dice.Roll(2) == 0:
 		x.Account.ID, y.Account.ID = y.Account.ID, x.Account.ID
 	case len(free) > 0 && m.dice.Roll(2) == 0:
-		x.Account.ID = ptr(one(m.dice, free))
+		x.Account.ID = new(one(m.dice, free))
 	default:
 		x.Account.ID = nil
 	}
@@ -343,7 +344,7 @@ func (m *machine) putGroup(doc *policies.Document) {
 	doc.Groups = slices.Clone(doc.Groups)
 	var parent *policies.GroupID
 	if len(doc.Groups) > 0 && m.dice.Roll(4) > 0 {
-		parent = ptr(one(m.dice, doc.Groups).ID)
+		parent = new(one(m.dice, doc.Groups).ID)
 	}
 	if len(doc.Groups) > 0 && m.dice.Roll(2) == 0 {
 		at := m.dice.Roll(len(doc.Groups))
@@ -495,39 +496,39 @@ func (m *machine) questions() []policiestest.Question {
 
 // plainRego is data.usher.authz.decision on OPA's own store with what a bundle of
 // s holds.
-func plainRego(t testing.TB, s *State) func(q Question, now time.Time) Decision {
-	t.Helper()
-	query, err := oparego.New(oparego.Compiler(plainCompiler(t, s.policy)),
-		oparego.Store(inmem.NewFromObjectWithOpts(bundleData(t, s), inmem.OptReturnASTValuesOnRead(true))),
+func plainRego(tb testing.TB, s *State) func(q Question, now time.Time) Decision {
+	tb.Helper()
+	query, err := oparego.New(oparego.Compiler(plainCompiler(tb, s.policy)),
+		oparego.Store(inmem.NewFromObjectWithOpts(bundleData(tb, s), inmem.OptReturnASTValuesOnRead(true))),
 		oparego.Query("data.usher.authz.decision"),
 		oparego.GenerateJSON(func(x *ast.Term, _ *oparego.EvalContext) (any, error) { return x.Value, nil }),
 	).PrepareForEval(context.Background())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return func(q Question, now time.Time) Decision {
 		results, err := query.Eval(context.Background(), oparego.EvalParsedInput(request(&q)), oparego.EvalTime(now))
-		require.NoError(t, err)
-		require.Len(t, results, 1)
+		require.NoError(tb, err)
+		require.Len(tb, results, 1)
 		value, ok := results[0].Expressions[0].Value.(ast.Value)
-		require.True(t, ok)
+		require.True(tb, ok)
 		d, err := readDecision(value)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		return d
 	}
 }
 
 // bundleData are the data of the bundle of s, as OPA reads it.
-func bundleData(t testing.TB, s *State) map[string]any {
-	t.Helper()
+func bundleData(tb testing.TB, s *State) map[string]any {
+	tb.Helper()
 	var packed bytes.Buffer
-	require.NoError(t, policies.WriteBundle(&packed, s.PlatformData()))
+	require.NoError(tb, policies.WriteBundle(&packed, s.PlatformData()))
 	unpacked, err := bundle.NewReader(&packed).Read()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return unpacked.Data
 }
 
-func plainCompiler(t testing.TB, p *Policy) *ast.Compiler {
-	t.Helper()
+func plainCompiler(tb testing.TB, p *Policy) *ast.Compiler {
+	tb.Helper()
 	c, err := compile(p.Source().Modules)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return c
 }

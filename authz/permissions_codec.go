@@ -100,7 +100,7 @@ func (p *Permissions) AppendBinary(dst []byte) []byte {
 func appendText[S ~string](dst []byte, s S) []byte { return append(appendNumber(dst, len(s)), s...) }
 
 func appendNumber(dst []byte, n int) []byte {
-	return binary.AppendUvarint(dst, uint64(n)) //nolint:gosec // lengths and places
+	return binary.AppendUvarint(dst, uint64(n))
 }
 
 // appendPolicy names a policy by its place in the catalogue, or in full.
@@ -177,7 +177,7 @@ func (d *permissionsDecoder) number(most int) int {
 		return 0
 	}
 	d.rest = d.rest[n:]
-	return int(v) //nolint:gosec // at most most
+	return int(v) //nolint:gosec // bounded by most
 }
 
 // count reads how many things follow, each of which takes a byte at least.
@@ -263,7 +263,7 @@ func (d *permissionsDecoder) grants(made *Permissions) {
 
 // set reads a place in the sets.
 func (d *permissionsDecoder) set(made *Permissions) uint16 {
-	return uint16(d.number(min(len(made.sets)-1, math.MaxUint16))) //nolint:gosec // within range
+	return uint16(d.number(min(len(made.sets)-1, math.MaxUint16)))
 }
 
 // bits reads the bits, and gives how many are set.

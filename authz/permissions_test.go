@@ -19,7 +19,8 @@ func TestPermissionsRoundTrip(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMachine(t, policiestest.RapidDice(rt), p)
 		s := buildState(t, p, testHeader(1), m.objects())
-		for _, q := range m.questions() {
+		questions := m.questions()
+		for _, q := range questions[:min(1, len(questions))] {
 			at := m.clock.now()
 			want, err := p.Effective(context.Background(), s, at, policies.AccountID(q.Subject), policies.Resource{Type: policies.ResourceType(q.ResourceType), ID: q.ResourceID})
 			require.NoError(t, err)
@@ -40,7 +41,6 @@ func TestPermissionsRoundTrip(t *testing.T) {
 				_, err := p.DecodePermissions(encoded[:cut])
 				require.Error(t, err)
 			}
-			break
 		}
 	})
 }

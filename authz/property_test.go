@@ -28,7 +28,7 @@ func TestCacheNeverDiffers(t *testing.T) {
 		m := newMachine(t, policiestest.RapidDice(rt), inForce...)
 		e := newTestEngine(t, Options{Clock: m.clock.now})
 		require.NoError(t, e.Reset(buildState(t, m.policy, testHeader(1), m.objects())))
-		compareAll(rt, t, m, e)
+		compareAll(t, rt, m, e)
 		for range 1 + m.dice.Roll(10) {
 			revision := e.State().Revision() + 1
 			if m.dice.Roll(20) == 0 {
@@ -38,10 +38,10 @@ func TestCacheNeverDiffers(t *testing.T) {
 			require.NoError(t, e.Apply(context.Background(), c), "%s", c.Objects)
 			m.clock.advance(one(m.dice, []time.Duration{0, 0, time.Microsecond, time.Hour, 24 * time.Hour, -time.Minute}))
 			if m.dice.Roll(4) > 0 { // else what is cached grows older
-				compareAll(rt, t, m, e)
+				compareAll(t, rt, m, e)
 			}
 		}
-		compareAll(rt, t, m, e)
+		compareAll(t, rt, m, e)
 	})
 }
 
@@ -59,7 +59,7 @@ func withoutSome(c policies.Catalogue) policies.Catalogue {
 	return c
 }
 
-func compareAll(rt *rapid.T, t *testing.T, m *machine, e *Engine) {
+func compareAll(t *testing.T, rt *rapid.T, m *machine, e *Engine) {
 	t.Helper()
 	ctx := context.Background()
 	s := e.State()
@@ -96,13 +96,13 @@ func compareAll(rt *rapid.T, t *testing.T, m *machine, e *Engine) {
 		if diff := cmp.Diff(plain(asQuestion(q), now), got); diff != "" {
 			rt.Fatalf("Rego's decision differs on %+v at %v: %s", q, now, diff)
 		}
-		explained(rt, t, e, model, q, plain)
+		explained(t, rt, e, model, q, plain)
 	}
 }
 
 // explained compares the answer with explain to the plain one, to Rego on OPA's
 // own store, and to the model.
-func explained(rt *rapid.T, t *testing.T, e *Engine, model policiestest.Model, q policiestest.Question, plain func(Question, time.Time) Decision) {
+func explained(t *testing.T, rt *rapid.T, e *Engine, model policiestest.Model, q policiestest.Question, plain func(Question, time.Time) Decision) {
 	t.Helper()
 	asked := asQuestion(q)
 	asked.Explain = true
@@ -125,11 +125,11 @@ func explained(rt *rapid.T, t *testing.T, e *Engine, model policiestest.Model, q
 }
 
 // collect are the objects of a state, as texts.
-func collect(t testing.TB, s *State) []string {
-	t.Helper()
+func collect(tb testing.TB, s *State) []string {
+	tb.Helper()
 	var all []string
 	for o, err := range s.Objects() {
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		if o.Kind != policies.KindPolicyInForce {
 			all = append(all, string(o.Kind)+" "+string(o.Owner)+" "+o.ID+" "+string(o.Body))
 		}

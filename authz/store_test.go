@@ -3,7 +3,8 @@ package authz
 import (
 	"bytes"
 	"context"
-	"encoding/json" //nolint:depguard // OPA's own form of values
+	"encoding/json"
+	"slices"
 	"testing"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -17,15 +18,15 @@ import (
 	"github.com/usher-authz/usher/policies/policiestest"
 )
 
-func readPath(t testing.TB, s *State, path ...string) (any, error) {
-	t.Helper()
+func readPath(tb testing.TB, s *State, path ...string) (any, error) {
+	tb.Helper()
 	value, err := viewStore{}.Read(context.Background(), transaction{s}, path)
 	if err != nil {
 		return nil, err
 	}
-	require.Implements(t, (*ast.Value)(nil), value)
-	plain, err := ast.JSON(value.(ast.Value)) //nolint:forcetypeassert // asserted above
-	require.NoError(t, err)
+	require.Implements(tb, (*ast.Value)(nil), value)
+	plain, err := ast.JSON(value.(ast.Value))
+	require.NoError(tb, err)
 	return plain, nil
 }
 
@@ -63,11 +64,11 @@ func compareBelow(t *testing.T, s *State, want any, path ...string) {
 	require.Empty(t, cmp.Diff(want, got), "%v", path)
 	if object, ok := want.(map[string]any); ok {
 		for name, value := range object {
-			compareBelow(t, s, value, append(path[:len(path):len(path)], name)...)
+			compareBelow(t, s, value, append(slices.Clip(path), name)...)
 		}
 	}
 	if array, ok := want.([]any); ok && len(array) > 0 {
-		compareBelow(t, s, array[0], append(path[:len(path):len(path)], "0")...)
+		compareBelow(t, s, array[0], append(slices.Clip(path), "0")...)
 	}
 }
 
@@ -148,9 +149,9 @@ func TestBundleRoundTrip(t *testing.T) {
 	})
 }
 
-func encode(t testing.TB, v any) string {
-	t.Helper()
+func encode(tb testing.TB, v any) string {
+	tb.Helper()
 	value, err := policies.CanonicalJSON(v)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return string(value)
 }

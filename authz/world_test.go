@@ -29,35 +29,35 @@ func newTestClock() *testClock {
 func (c *testClock) now() time.Time          { return time.Unix(0, c.at.Load()) }
 func (c *testClock) advance(d time.Duration) { c.at.Add(int64(d)) }
 
-func newTestEngine(t testing.TB, o Options) *Engine {
-	t.Helper()
+func newTestEngine(tb testing.TB, o Options) *Engine {
+	tb.Helper()
 	e, err := New(o)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return e
 }
 
 // embeddedPolicy is the policy of this program, compiled.
-func embeddedPolicy(t testing.TB) *Policy {
-	t.Helper()
+func embeddedPolicy(tb testing.TB) *Policy {
+	tb.Helper()
 	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(t, err)
-	return newTestPolicy(t, catalogue)
+	require.NoError(tb, err)
+	return newTestPolicy(tb, catalogue)
 }
 
-func newTestPolicy(t testing.TB, c policies.Catalogue) *Policy {
-	t.Helper()
+func newTestPolicy(tb testing.TB, c policies.Catalogue) *Policy {
+	tb.Helper()
 	source, err := policies.NewPolicyInForce(c, rego.Modules())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	p, err := NewPolicy(context.Background(), source)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return p
 }
 
 // object is one object; a nil body deletes.
-func object(t testing.TB, kind policies.Kind, owner policies.AccountID, id string, body any) policies.Object {
-	t.Helper()
+func object(tb testing.TB, kind policies.Kind, owner policies.AccountID, id string, body any) policies.Object {
+	tb.Helper()
 	o, err := policies.NewObject(kind, owner, id, body)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return o
 }
 
@@ -69,42 +69,42 @@ func memberID(owner policies.AccountID, email string) policies.CollaborationID {
 
 // objectsOf are the objects of a platform after an import of the documents:
 // accounts that are named as members exist too.
-func objectsOf(t testing.TB, p *Policy, docs []policies.Document) []policies.Object {
-	t.Helper()
-	objects := []policies.Object{object(t, policies.KindPolicyInForce, "", "policy_in_force", p.Source())}
+func objectsOf(tb testing.TB, p *Policy, docs []policies.Document) []policies.Object {
+	tb.Helper()
+	objects := []policies.Object{object(tb, policies.KindPolicyInForce, "", "policy_in_force", p.Source())}
 	known := map[policies.AccountID]bool{}
 	account := func(id policies.AccountID) {
 		if !known[id] {
 			known[id] = true
-			objects = append(objects, object(t, policies.KindAccount, "", string(id), policies.AccountBody{}))
+			objects = append(objects, object(tb, policies.KindAccount, "", string(id), policies.AccountBody{}))
 		}
 	}
 	for _, d := range docs {
 		owner := d.Account.ID
 		account(owner)
 		for _, g := range d.Groups {
-			objects = append(objects, object(t, policies.KindGroup, owner, string(g.ID), policies.GroupBody{Parent: g.Parent}))
+			objects = append(objects, object(tb, policies.KindGroup, owner, string(g.ID), policies.GroupBody{Parent: g.Parent}))
 		}
 		for _, e := range d.Environments {
-			objects = append(objects, object(t, policies.KindEnvironment, owner, string(e.ID), policies.EnvironmentBody{Groups: e.Groups}))
+			objects = append(objects, object(tb, policies.KindEnvironment, owner, string(e.ID), policies.EnvironmentBody{Groups: e.Groups}))
 		}
 		for _, x := range d.Policies {
 			body := policies.PolicyBody{Resources: x.Resources, Actions: x.Actions}
-			objects = append(objects, object(t, policies.KindPolicy, owner, string(x.ID), body))
+			objects = append(objects, object(tb, policies.KindPolicy, owner, string(x.ID), body))
 		}
 		for _, r := range d.Roles {
 			body := policies.RoleBody{Name: r.Name, Policies: r.Policies, ReceiveLoadAlerts: r.ReceiveLoadAlerts}
-			objects = append(objects, object(t, policies.KindRole, owner, string(r.ID), body))
+			objects = append(objects, object(tb, policies.KindRole, owner, string(r.ID), body))
 		}
 		for _, m := range d.Members {
 			if m.Account.ID != nil {
 				account(*m.Account.ID)
 			}
 			id := memberID(owner, m.Account.Email)
-			objects = append(objects, object(t, policies.KindMember, owner, string(id), policies.MemberBody{Account: m.Account.ID, Status: m.Status}))
+			objects = append(objects, object(tb, policies.KindMember, owner, string(id), policies.MemberBody{Account: m.Account.ID, Status: m.Status}))
 			for _, g := range m.Grants {
 				key := policies.GrantKey{Member: id, Resource: g.Resource}
-				objects = append(objects, object(t, policies.KindGrant, owner, key.String(), policies.GrantBody{Roles: g.Roles, ExpiresAt: g.ExpiresAt}))
+				objects = append(objects, object(tb, policies.KindGrant, owner, key.String(), policies.GrantBody{Roles: g.Roles, ExpiresAt: g.ExpiresAt}))
 			}
 		}
 	}
@@ -112,10 +112,10 @@ func objectsOf(t testing.TB, p *Policy, docs []policies.Document) []policies.Obj
 }
 
 // buildState builds a state of objects at a revision, sharing p.
-func buildState(t testing.TB, p *Policy, h Header, objects []policies.Object) *State {
-	t.Helper()
+func buildState(tb testing.TB, p *Policy, h Header, objects []policies.Object) *State {
+	tb.Helper()
 	s, err := tryBuild(p, h, objects)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return s
 }
 
@@ -131,15 +131,15 @@ func tryBuild(p *Policy, h Header, objects []policies.Object) (*State, error) {
 }
 
 // changeAfter is the change that comes after s with these objects.
-func changeAfter(t testing.TB, s *State, objects ...policies.Object) policies.Change {
-	t.Helper()
-	return changeAt(t, s, s.Revision()+1, objects...)
+func changeAfter(tb testing.TB, s *State, objects ...policies.Object) policies.Change {
+	tb.Helper()
+	return changeAt(tb, s, s.Revision()+1, objects...)
 }
 
-func changeAt(t testing.TB, s *State, revision policies.Revision, objects ...policies.Object) policies.Change {
-	t.Helper()
+func changeAt(tb testing.TB, s *State, revision policies.Revision, objects ...policies.Object) policies.Change {
+	tb.Helper()
 	encoded, err := policies.EncodeObjects(objects)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	c := policies.Change{Revision: revision, Time: testStart, Objects: encoded, AuditHash: sha256.Sum256([]byte("audit"))}
 	c.Hash = policies.ChainHash(s.Hash(), c.Revision, sha256.Sum256(c.Objects), c.AuditHash)
 	return c
@@ -163,5 +163,3 @@ func expected(a policiestest.Answer, r policies.Revision) Decision {
 		Owner: a.Owner, Revision: r, ValidUntil: a.ValidUntil,
 	}
 }
-
-func ptr[T any](v T) *T { return &v }

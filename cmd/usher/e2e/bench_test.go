@@ -80,25 +80,25 @@ func standardDocument(n, owners int) map[string]any {
 
 // importStandard imports the standard platform with this many owners, and says
 // how long it took.
-func (p *platform) importStandard(t testing.TB, owners int) time.Duration {
-	t.Helper()
+func (p *platform) importStandard(tb testing.TB, owners int) time.Duration {
+	tb.Helper()
 	var lines bytes.Buffer
 	for n := range owners {
 		line, err := json.Marshal(standardDocument(n, owners))
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		lines.Write(line)
 		lines.WriteByte('\n')
 	}
 	began := time.Now()
 	a, err := p.call(http.MethodPost, p.admin+"/v1/import", lines.Bytes(), map[string]string{"Content-Type": "application/x-ndjson"})
 	took := time.Since(began)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, a.status, "%.2000s", a.body)
+	require.NoError(tb, err)
+	require.Equal(tb, http.StatusOK, a.status, "%.2000s", a.body)
 	var result struct {
 		Imported []string `json:"imported"`
 	}
-	require.NoError(t, json.Unmarshal(a.body, &result))
-	require.Len(t, result.Imported, owners, "%.2000s", a.body)
+	require.NoError(tb, json.Unmarshal(a.body, &result))
+	require.Len(tb, result.Imported, owners, "%.2000s", a.body)
 	return took
 }
 

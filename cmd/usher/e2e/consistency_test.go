@@ -39,22 +39,22 @@ func document(owner, member string, environments int) map[string]any {
 }
 
 // memberID is the id of the member with this account.
-func (p *platform) memberID(t testing.TB, admin, owner, account string) string {
-	t.Helper()
-	a := p.must(t, http.MethodGet, admin+"/v1/accounts/"+owner+"/members?limit=100", nil)
+func (p *platform) memberID(tb testing.TB, admin, owner, account string) string {
+	tb.Helper()
+	a := p.must(tb, http.MethodGet, admin+"/v1/accounts/"+owner+"/members?limit=100", nil)
 	var list struct {
 		Items []struct {
 			ID      string `json:"id"`
 			Account string `json:"account"`
 		} `json:"items"`
 	}
-	require.NoError(t, json.Unmarshal(a.body, &list))
+	require.NoError(tb, json.Unmarshal(a.body, &list))
 	for _, item := range list.Items {
 		if item.Account == account {
 			return item.ID
 		}
 	}
-	t.Fatalf("owner %s has no member %s: %s", owner, account, a.body)
+	tb.Fatalf("owner %s has no member %s: %s", owner, account, a.body)
 	return ""
 }
 

@@ -41,27 +41,27 @@ func TestMain(m *testing.M) {
 
 // binary is the path of one of the project's programs, or of the stock opa that
 // go.mod pins.
-func binary(t testing.TB, name string) string {
-	t.Helper()
+func binary(tb testing.TB, name string) string {
+	tb.Helper()
 	binaries.Do(func() {
-		binaries.dir, binaries.err = os.MkdirTemp("", "usher-e2e-bin-")
+		binaries.dir, binaries.err = os.MkdirTemp("", "usher-e2e-bin-") //nolint:usetesting // outlives the test that builds them
 		if binaries.err != nil {
 			return
 		}
 		// The servers run as an unprivileged user may have to reach the programs.
-		binaries.err = os.Chmod(binaries.dir, 0o755) //nolint:gosec // programs without secrets, for PostgreSQL's user to run
+		binaries.err = os.Chmod(binaries.dir, 0o755)
 		for _, pkg := range []string{"github.com/usher-authz/usher/cmd/usher", "github.com/open-policy-agent/opa"} {
 			if binaries.err != nil {
 				return
 			}
-			build := exec.Command("go", "build", "-o", binaries.dir, pkg) //nolint:noctx,gosec // go build of fixed packages, once a run
+			build := exec.Command("go", "build", "-o", binaries.dir, pkg)
 			var out []byte
 			if out, binaries.err = build.CombinedOutput(); binaries.err != nil {
 				binaries.err = fmt.Errorf("build %s: %w\n%s", pkg, binaries.err, out)
 			}
 		}
 	})
-	require.NoError(t, binaries.err)
+	require.NoError(tb, binaries.err)
 	return filepath.Join(binaries.dir, name)
 }
 
@@ -73,35 +73,35 @@ type process struct {
 }
 
 // start runs a program; its output shows if the test fails.
-func start(t testing.TB, env []string, program string, args ...string) *process {
-	t.Helper()
+func start(tb testing.TB, env []string, program string, args ...string) *process {
+	tb.Helper()
 	p := &process{done: make(chan struct{}), output: &lockedBuffer{}}
-	p.cmd = exec.Command(program, args...) //nolint:noctx,gosec // programs of ours, ended by Cleanup
+	p.cmd = exec.Command(program, args...)
 	p.cmd.Env = append(cleanEnv(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	require.NoError(t, p.cmd.Start())
+	require.NoError(tb, p.cmd.Start())
 	go func() {
 		_ = p.cmd.Wait()
 		close(p.done)
 	}()
-	t.Cleanup(func() {
-		p.stop(t, syscall.SIGTERM)
-		if t.Failed() {
-			t.Logf("%s %s:\n%s", filepath.Base(program), strings.Join(args, " "), p.output)
+	tb.Cleanup(func() {
+		p.stop(tb, syscall.SIGTERM)
+		if tb.Failed() {
+			tb.Logf("%s %s:\n%s", filepath.Base(program), strings.Join(args, " "), p.output)
 		}
 	})
 	return p
 }
 
 // stop sends sig and waits for the end; after 30 s it kills.
-func (p *process) stop(t testing.TB, sig os.Signal) {
-	t.Helper()
+func (p *process) stop(tb testing.TB, sig os.Signal) {
+	tb.Helper()
 	_ = p.cmd.Process.Signal(sig)
 	select {
 	case <-p.done:
 	case <-time.After(30 * time.Second):
-		t.Errorf("process %d did not end within 30 s of %s", p.cmd.Process.Pid, sig)
+		tb.Errorf("process %d did not end within 30 s of %s", p.cmd.Process.Pid, sig)
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
@@ -136,8 +136,8 @@ func (b *lockedBuffer) String() string {
 }
 
 // eventually polls until condition holds; it fails the test after limit.
-func eventually(t testing.TB, limit time.Duration, what string, condition func() error) {
-	t.Helper()
+func eventually(tb testing.TB, limit time.Duration, what string, condition func() error) {
+	tb.Helper()
 	deadline := time.Now().Add(limit)
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -148,7 +148,7 @@ func eventually(t testing.TB, limit time.Duration, what string, condition func()
 		}
 		<-ticker.C
 	}
-	require.NoError(t, err, "after %s: %s", limit, what)
+	require.NoError(tb, err, "after %s: %s", limit, what)
 }
 
 // platform is a running `usher dev` and what its dev.env says.
@@ -164,34 +164,34 @@ type platform struct {
 }
 
 // startDev runs `usher dev --no-demo` on free ports.
-func startDev(t testing.TB) *platform {
-	t.Helper()
-	p := &platform{dir: t.TempDir(), client: &http.Client{
+func startDev(tb testing.TB) *platform {
+	tb.Helper()
+	p := &platform{dir: tb.TempDir(), client: &http.Client{
 		Timeout: 60 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 	}}
-	t.Cleanup(p.client.CloseIdleConnections)
-	p.process = start(t, nil, binary(t, "usher"), "dev", "--dir", p.dir, "--no-demo",
+	tb.Cleanup(p.client.CloseIdleConnections)
+	p.process = start(tb, nil, binary(tb, "usher"), "dev", "--dir", p.dir, "--no-demo",
 		"--admin-listen", "127.0.0.1:0", "--sidecar-listen", "127.0.0.1:0")
-	p.readEnv(t)
+	p.readEnv(tb)
 	return p
 }
 
 // readEnv waits for dev.env and reads it.
-func (p *platform) readEnv(t testing.TB) {
-	t.Helper()
+func (p *platform) readEnv(tb testing.TB) {
+	tb.Helper()
 	path := filepath.Join(p.dir, "dev.env")
-	eventually(t, 60*time.Second, "usher dev is ready", func() error {
+	eventually(tb, 60*time.Second, "usher dev is ready", func() error {
 		select {
 		case <-p.done:
-			t.Fatalf("usher dev ended:\n%s", p.output)
+			tb.Fatalf("usher dev ended:\n%s", p.output)
 		default:
 		}
 		_, err := os.Stat(path)
 		return err
 	})
 	// Read as a shell would.
-	out, err := exec.Command("bash", "-c", `set -a; . "$0"; env`, path).Output() //nolint:noctx,gosec // a file of ours
-	require.NoError(t, err)
+	out, err := exec.Command("bash", "-c", `set -a; . "$0"; env`, path).Output()
+	require.NoError(tb, err)
 	p.env = map[string]string{}
 	scanner := bufio.NewScanner(bytes.NewReader(out))
 	for scanner.Scan() {
@@ -205,7 +205,7 @@ func (p *platform) readEnv(t testing.TB) {
 		"USHER_ADMIN_URL", "USHER_SIDECAR_URL", "USHER_ONDEMAND_SIDECAR_URL", "USHER_TOKEN", "USHER_DATABASE_URL",
 		"USHER_REDIS_URL", "USHER_REDIS_KEY_FILE",
 	} {
-		require.NotEmpty(t, p.env[name], name)
+		require.NotEmpty(tb, p.env[name], name)
 	}
 }
 
@@ -257,11 +257,11 @@ func (p *platform) call(method, url string, body any, header map[string]string) 
 }
 
 // must is call that fails the test unless the status is 2xx.
-func (p *platform) must(t testing.TB, method, url string, body any) answer {
-	t.Helper()
+func (p *platform) must(tb testing.TB, method, url string, body any) answer {
+	tb.Helper()
 	a, err := p.call(method, url, body, nil)
-	require.NoError(t, err)
-	require.Less(t, a.status, 300, "%s %s: %s", method, url, a.body)
+	require.NoError(tb, err)
+	require.Less(tb, a.status, 300, "%s %s: %s", method, url, a.body)
 	return a
 }
 

@@ -21,10 +21,10 @@ import (
 const killRounds = 4
 
 // freePort is a loopback port that was free a moment ago.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
-	require.NoError(t, err)
+func freePort(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
 	defer l.Close()
 	return l.Addr().String()
 }
@@ -110,7 +110,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 		})
 	}
 
-	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano()))) //nolint:gosec // moments to kill at
+	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	pause := func() { <-time.After(time.Duration(100+random.IntN(400)) * time.Millisecond) }
 	for range killRounds {
 		pause()
@@ -163,22 +163,22 @@ func (p *process) kill() {
 }
 
 // killPostgres ends the PostgreSQL that runs below dir as a crash would.
-func killPostgres(t testing.TB, dir string) {
-	t.Helper()
+func killPostgres(tb testing.TB, dir string) {
+	tb.Helper()
 	var pidFile string
-	require.NoError(t, filepath.WalkDir(dir, func(path string, _ os.DirEntry, _ error) error {
+	require.NoError(tb, filepath.WalkDir(dir, func(path string, _ os.DirEntry, _ error) error {
 		if filepath.Base(path) == "postmaster.pid" {
 			pidFile = path
 		}
 		return nil
 	}))
-	require.NotEmpty(t, pidFile, "no postmaster.pid below %s", dir)
-	data, err := os.ReadFile(pidFile) //nolint:gosec // a path found above
-	require.NoError(t, err)
+	require.NotEmpty(tb, pidFile, "no postmaster.pid below %s", dir)
+	data, err := os.ReadFile(pidFile)
+	require.NoError(tb, err)
 	first, _, _ := strings.Cut(string(data), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(first))
-	require.NoError(t, err)
-	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	require.NoError(tb, err)
+	require.NoError(tb, syscall.Kill(pid, syscall.SIGKILL))
 }
 
 // TestDevKilledKeepsItsData kills the whole of `usher dev` and starts it again on
@@ -189,7 +189,7 @@ func TestDevKilledKeepsItsData(t *testing.T) {
 	mia := p.memberID(t, p.admin, "own", "mia")
 	a := p.must(t, http.MethodPut, p.admin+"/v1/accounts/own/members/"+mia+"/grants/environment/own-env-0",
 		map[string]any{"roles": []string{"viewer"}})
-	p.process.kill()
+	p.kill()
 	require.NoError(t, os.Remove(filepath.Join(p.dir, "dev.env"))) // so that readEnv waits for the new one
 
 	began := time.Now()

@@ -39,16 +39,16 @@ func (d decision) answerOf() policiestest.Answer {
 }
 
 // startOPA runs a stock opa server on the bundle that p serves now.
-func startOPA(t testing.TB, p *platform) string {
-	t.Helper()
+func startOPA(tb testing.TB, p *platform) string {
+	tb.Helper()
 	a, err := p.call(http.MethodGet, p.admin+"/v1/bundles/usher.tar.gz", nil, nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, a.status, "%s", a.body)
-	file := filepath.Join(t.TempDir(), "usher.tar.gz")
-	require.NoError(t, os.WriteFile(file, a.body, 0o600))
-	addr := freePort(t)
-	start(t, nil, binary(t, "opa"), "run", "--server", "--addr", addr, "--log-level", "error", "--bundle", file)
-	eventually(t, 30*time.Second, "opa is ready", func() error {
+	require.NoError(tb, err)
+	require.Equal(tb, http.StatusOK, a.status, "%s", a.body)
+	file := filepath.Join(tb.TempDir(), "usher.tar.gz")
+	require.NoError(tb, os.WriteFile(file, a.body, 0o600))
+	addr := freePort(tb)
+	start(tb, nil, binary(tb, "opa"), "run", "--server", "--addr", addr, "--log-level", "error", "--bundle", file)
+	eventually(tb, 30*time.Second, "opa is ready", func() error {
 		a, err := p.call(http.MethodGet, "http://"+addr+"/health", nil, nil)
 		if err == nil && a.status != http.StatusOK {
 			err = fmt.Errorf("%d %s", a.status, a.body)
@@ -155,7 +155,7 @@ func (n worldNames) apply(doc *policies.Document) {
 // imported.
 func TestRandomWorldsAgreeWithTheModel(t *testing.T) {
 	p := startDev(t)
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	type asked struct {
 		question policiestest.Question
