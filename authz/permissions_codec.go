@@ -177,7 +177,7 @@ func (d *permissionsDecoder) number(most int) int {
 		return 0
 	}
 	d.rest = d.rest[n:]
-	return int(v) //nolint:gosec // bounded by most
+	return int(v)
 }
 
 // count reads how many things follow, each of which takes a byte at least.
