@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -205,8 +206,7 @@ func (o owned) touches() ([]touch, error) {
 	for _, e := range o.environments.rows {
 		touches = append(touches, gone(environmentObject{e.Owner, e.environment()}))
 	}
-	for i := len(o.groups.rows) - 1; i >= 0; i-- {
-		g := o.groups.rows[i]
+	for _, g := range slices.Backward(o.groups.rows) { // parents stand first
 		touches = append(touches, gone(groupObject{g.Owner, g.group()}))
 	}
 	return touches, nil

@@ -122,12 +122,12 @@ func TestInvitationsFollowTheAddress(t *testing.T) {
 	id := f.invite("New@example.com", grant("environment", "e1", "viewer"))
 	require.Nil(t, f.get(id).Account)
 	f.account("new", "new@Example.com")
-	require.Equal(t, ptr(policies.AccountID("new")), f.get(id).Account)
+	require.Equal(t, new(policies.AccountID("new")), f.get(id).Account)
 	// The account gives its address up, and another one takes it.
 	f.account("new", "old@example.com")
 	require.Nil(t, f.get(id).Account)
 	f.account("newer", "new@example.com")
-	require.Equal(t, ptr(policies.AccountID("newer")), f.get(id).Account)
+	require.Equal(t, new(policies.AccountID("newer")), f.get(id).Account)
 	_, err := f.Accept(t.Context(), call(), "new", id)
 	requireNotFound(t, err, "collaboration")
 	_, err = f.Accept(t.Context(), call(), "newer", id)
@@ -136,7 +136,7 @@ func TestInvitationsFollowTheAddress(t *testing.T) {
 	f.account("newer", "newest@example.com")
 	require.Equal(t, "newest@example.com", f.get(id).Email)
 	f.account("new", "new@example.com")
-	require.Equal(t, ptr(policies.AccountID("newer")), f.get(id).Account)
+	require.Equal(t, new(policies.AccountID("newer")), f.get(id).Account)
 	// The address belongs to another account than the record's: a new record.
 	_, err = f.Leave(t.Context(), call(), "newer", id)
 	require.NoError(t, err)
@@ -147,20 +147,24 @@ func TestInvitationsFollowTheAddress(t *testing.T) {
 	requireSound(t, f.Store)
 }
 
-func TestAnInvitationDoesNotFollowToAMember(t *testing.T) {
+func TestInvitationsThatBecomeMoot(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	member := f.member("mia")
-	waiting := f.invite("second@example.com")
-	// mia has a live record already, and the owner is not its own member.
+	f.member("mia")
+	second, third, fourth := f.invite("second@example.com"), f.invite("third@example.com"), f.invite("fourth@example.com")
+	// mia is a member already, and the owner is not its own member.
 	f.account("mia", "second@example.com")
-	require.Nil(t, f.get(waiting).Account)
-	_, err := f.RemoveMember(t.Context(), call(), owner, member)
+	require.Equal(t, policies.StatusRemoved, f.get(second).Status)
+	require.Nil(t, f.get(second).Account)
+	f.account(owner, "third@example.com")
+	require.Equal(t, policies.StatusRemoved, f.get(third).Status)
+	// A removed record gives way to a live one of the same account.
+	gone := f.member("max")
+	_, err := f.RemoveMember(t.Context(), call(), owner, gone)
 	require.NoError(t, err)
-	require.Equal(t, ptr(policies.AccountID("mia")), f.get(waiting).Account, "the removed record gives way")
-	require.Nil(t, f.get(member).Account)
-	f.account("mia", "mia@example.com")
-	f.account(owner, "second@example.com")
-	require.Nil(t, f.get(waiting).Account)
+	require.Equal(t, new(policies.AccountID("max")), f.get(gone).Account)
+	f.account("max", "fourth@example.com")
+	require.Equal(t, new(policies.AccountID("max")), f.get(fourth).Account)
+	require.Nil(t, f.get(gone).Account)
 	requireSound(t, f.Store)
 }

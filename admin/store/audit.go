@@ -54,17 +54,21 @@ where ($1::timestamptz is null or r.at >= $1) and ($2::timestamptz is null or r.
     and ($5 = '' or c.kind = $5) and ($6 = '' or c.id = $6)
     and ($7 = '' or c.kind = 'member' and c.id = $7 or c.kind = 'grant' and split_part(c.id, '/', 1) = $7)`
 	entriesOfAll = entryColumns + `
-from revisions r join lateral (select * from changes a where a.owner = any (r.owners) and a.revision = r.revision) c on true` + entryFilter
+from revisions r join lateral
+    (select revision, ordinal, kind, owner, id, before, after, personal from changes a
+        where a.owner = any (r.owners) and a.revision = r.revision) c on true` + entryFilter
 
 	sqlEntries     = entriesOfAll + ` and r.revision >= $8 and (r.revision, c.ordinal) > ($8, $9) order by r.revision, c.ordinal limit $10`
 	sqlEntriesDown = entriesOfAll + ` and r.revision <= $8 and (r.revision, c.ordinal) < ($8, $9) order by r.revision desc, c.ordinal desc limit $10`
 	// The inner order keeps the planner to the owner's changes (offset 0: it does not
 	// look inside).
 	sqlEntriesOf = entryColumns + `
-from (select * from changes where owner = $11 and (revision, ordinal) > ($8, $9) order by revision, ordinal offset 0) c
+from (select revision, ordinal, kind, owner, id, before, after, personal from changes
+    where owner = $11 and (revision, ordinal) > ($8, $9) order by revision, ordinal offset 0) c
     join revisions r on r.revision = c.revision` + entryFilter + ` order by c.revision, c.ordinal limit $10`
 	sqlEntriesOfDown = entryColumns + `
-from (select * from changes where owner = $11 and (revision, ordinal) < ($8, $9) order by revision desc, ordinal desc offset 0) c
+from (select revision, ordinal, kind, owner, id, before, after, personal from changes
+    where owner = $11 and (revision, ordinal) < ($8, $9) order by revision desc, ordinal desc offset 0) c
     join revisions r on r.revision = c.revision` + entryFilter + ` order by c.revision desc, c.ordinal desc limit $10`
 )
 

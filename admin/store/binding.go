@@ -18,10 +18,12 @@ join accounts a on a.email_key = c.email_key and a.id <> c.owner
 where c.email_key = any ($1::text[]) and not c.bound and c.status <> 'removed' and c.account is null
   and not exists (select from collaborations o where o.owner = c.owner and o.account = a.id and o.status <> 'removed')
 order by c.owner, c.id`
-	// Invitations of what has become the owner's own address.
-	sqlOwnAddress = selectMembers + `
-join accounts a on a.id = c.owner and a.email_key = c.email_key
-where c.email_key = any ($1::text[]) and not c.bound and c.status <> 'removed'
+	// Invitations of what has become the owner's own address, or that of an account
+	// that is the owner's member by another record.
+	sqlMootAddress = selectMembers + `
+join accounts a on a.email_key = c.email_key
+where c.email_key = any ($1::text[]) and not c.bound and c.status <> 'removed' and c.account is null
+  and (a.id = c.owner or exists (select from collaborations o where o.owner = c.owner and o.account = a.id and o.status <> 'removed'))
 order by c.owner, c.id`
 	sqlBoundTo = selectMembers + `
 where c.account = $1 and c.bound
@@ -35,8 +37,9 @@ order by c.owner, c.id`
 )
 
 // followAddresses gives the records of addresses to whoever has these now. An
-// invitation of what has become the owner's own address is removed: nobody is a
-// member of their own account. The accounts must have been written before.
+// invitation whose address has come to the owner itself, or to an account that is a
+// member by another record, is removed: nobody is a member of their own account, or
+// twice of another's. The accounts must have been written before.
 func (tx *tx) followAddresses(keys []string) error {
 	lost := read[memberRow](tx, sqlLostAddress, keys)
 	if err := tx.flush(); err != nil {
@@ -49,12 +52,12 @@ func (tx *tx) followAddresses(keys []string) error {
 			return err
 		}
 	}
-	found, own := read[memberRow](tx, sqlFoundAddress, keys), read[memberRow](tx, sqlOwnAddress, keys)
+	found, moot := read[memberRow](tx, sqlFoundAddress, keys), read[memberRow](tx, sqlMootAddress, keys)
 	accounts := read[accountRow](tx, sqlAccountsByEmails, keys)
 	if err := tx.flush(); err != nil {
 		return err
 	}
-	for _, m := range own.rows {
+	for _, m := range moot.rows {
 		next := m
 		next.Status, next.InvitationExpiresAt, next.Grants = policies.StatusRemoved, nil, nil
 		if err := tx.replaceMember(m, next); err != nil {
@@ -84,20 +87,6 @@ func (tx *tx) followAddresses(keys []string) error {
 		}
 	}
 	return nil
-}
-
-// followAccount looks whether records wait for an account, which an owner's other
-// record kept from them.
-func (tx *tx) followAccount(id policies.AccountID) error {
-	account := read[accountRow](tx, sqlAccount, id)
-	if err := tx.flush(); err != nil {
-		return err
-	}
-	row, there := account.one()
-	if !there {
-		return nil
-	}
-	return tx.followAddresses([]string{row.EmailKey})
 }
 
 // giveWay takes the account from removed records, for live ones of the same pairs

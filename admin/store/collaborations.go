@@ -101,8 +101,8 @@ func (r collaborationRow) collaboration() (Collaboration, error) {
 		byID[w.ID] = policies.Role(w)
 	}
 	for _, w := range items {
-		item := CollaborationItem{Resource: policies.Resource{Type: w.Type, ID: w.wireGrant.ID}, Name: w.Name}
-		for _, id := range w.wireGrant.Roles {
+		item := CollaborationItem{Resource: policies.Resource{Type: w.Type, ID: w.ID}, Name: w.Name}
+		for _, id := range w.Roles {
 			item.Roles = append(item.Roles, byID[id])
 		}
 		slices.SortFunc(item.Roles, func(a, b policies.Role) int { return strings.Compare(a.Name, b.Name) })

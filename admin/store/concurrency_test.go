@@ -31,7 +31,7 @@ func race(a, b func() error) (errA, errB error) {
 func requireOneWins(t *testing.T, a, b func() error) error {
 	t.Helper()
 	errA, errB := race(a, b)
-	require.True(t, (errA == nil) != (errB == nil), "one wins: %v, %v", errA, errB)
+	require.NotEqual(t, errA == nil, errB == nil, "one wins: %v, %v", errA, errB)
 	return errors.Join(errA, errB)
 }
 

@@ -15,7 +15,7 @@
 // writers decide one after the other on what is true, number order is commit order,
 // and numbers have no gaps. A row can only be changed by [tx.change], which takes
 // the touched objects as they were and as they will be: a forgotten log entry is
-// not possible. A write that would leave everything as it is is rolled back, and
+// not possible. A write that would change nothing is rolled back, and
 // answers with the present revision.
 //
 // # When things fail

@@ -147,32 +147,31 @@ func (s *Store) ListEnvironments(ctx context.Context, owner policies.AccountID, 
 // NotFoundError, PreconditionError.
 func (s *Store) DeleteEnvironment(ctx context.Context, call Call, owner policies.AccountID, id policies.EnvironmentID) (Result[struct{}], error) {
 	return writeResult(ctx, s, call, "environment.delete", func(tx *tx, _ *Result[struct{}]) error {
-		_, err := tx.dropEnvironment(owner, id)
-		return err
+		return tx.dropEnvironment(owner, id)
 	})
 }
 
 // dropEnvironment removes an environment, its places and the grants on it.
-func (tx *tx) dropEnvironment(owner policies.AccountID, id policies.EnvironmentID) (environmentRow, error) {
+func (tx *tx) dropEnvironment(owner policies.AccountID, id policies.EnvironmentID) error {
 	present := read[environmentRow](tx, sqlEnvironmentOf, owner, id)
 	grants := tx.readGrantsOn(owner, policies.Resource{Type: policies.TypeEnvironment, ID: string(id)})
 	if err := tx.flush(); err != nil {
-		return environmentRow{}, err
+		return err
 	}
 	environment, there := present.one()
 	if err := tx.match(there, environment.Revision); err != nil {
-		return environmentRow{}, err
+		return err
 	}
 	if !there {
-		return environmentRow{}, &policies.NotFoundError{Kind: "environment", ID: string(id)}
+		return &policies.NotFoundError{Kind: "environment", ID: string(id)}
 	}
 	if err := tx.dropGrants(grants.rows); err != nil {
-		return environmentRow{}, err
+		return err
 	}
 	t := gone(environmentObject{owner, environment.environment()})
 	tx.change(sqlDeletePlaces, []any{owner, id, []string{}}, t)
 	tx.change(sqlDeleteEnvironment, []any{owner, id}, t)
-	return environment, nil
+	return nil
 }
 
 // TransferEnvironment gives an environment to another account: its grants and
@@ -198,7 +197,7 @@ func (s *Store) TransferEnvironment(
 			*r = Result[policies.Environment]{Value: old.environment(), ETag: etag(old.Revision)}
 			return tx.match(there, old.Revision)
 		}
-		if _, err := tx.dropEnvironment(owner, id); err != nil {
+		if err := tx.dropEnvironment(owner, id); err != nil {
 			return err
 		}
 		moved := policies.Environment{ID: id, Name: old.Name, Groups: []policies.GroupID{}}

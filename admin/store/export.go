@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	sqlBeginSnapshot  = `begin isolation level repeatable read read only`
+	sqlBeginSnapshot  = `begin isolation level repeatable read read only` //nolint:dupword // SQL says so
 	sqlMemberAccounts = `select id, email, email_key, display_name, created_at, revision from accounts
 where id in (select c.account from collaborations c where c.owner = $1 and c.account is not null)`
 )

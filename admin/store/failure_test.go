@@ -132,7 +132,7 @@ func TestCommitsOfUnknownOutcome(t *testing.T) {
 			require.NoError(t, err)
 			_, err = s.PutAccount(t.Context(), store.Call{}, policies.Account{ID: "warm", Email: "warm@example.com"})
 			require.NoError(t, err, "the statements are prepared")
-			random.call.Store(ptr(func() { p.fault.Store(int32(c.fault)) }))
+			random.call.Store(new(func() { p.fault.Store(int32(c.fault)) }))
 
 			r, err := s.PutAccount(t.Context(), store.Call{}, policies.Account{ID: "mia", Email: "mia@example.com"})
 			var gone *store.UnavailableError
@@ -168,7 +168,7 @@ func TestACancelledWriterLeavesTheQueue(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var errSecond error
 	var wait sync.WaitGroup
-	random.call.Store(ptr(func() { // first holds the lock
+	random.call.Store(new(func() { // first holds the lock
 		wait.Go(func() {
 			_, errSecond = second.PutAccount(ctx, call(), policies.Account{ID: "second", Email: "second@example.com"})
 		})

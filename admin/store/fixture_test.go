@@ -27,7 +27,7 @@ func newFixture(t *testing.T, s *store.Store, c *clock) *fixture {
 		f.account(id, string(id)+"@example.com")
 	}
 	f.group("g1", nil)
-	f.group("g2", ptr(policies.GroupID("g1")))
+	f.group("g2", new(policies.GroupID("g1")))
 	f.group("g3", nil)
 	f.environment("e1", "g2")
 	f.environment("e2")

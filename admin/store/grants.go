@@ -29,7 +29,7 @@ group by g.owner, g.collaboration_id, g.resource_type, g.resource_id order by g.
 	sqlInsertGrants = `insert into grants (owner, collaboration_id, resource_type, resource_id, role_id, expires_at)
 select $1, $2, g.t, g.i, g.r, g.e from unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[]) as g (t, i, r, e)`
 	sqlDeleteGrants = `delete from grants where owner = $1 and collaboration_id = $2
-    and (resource_type, resource_id) in (select * from unnest($3::text[], $4::text[]))`
+    and (resource_type, resource_id) in (select d.t, d.i from unnest($3::text[], $4::text[]) as d (t, i))`
 	sqlDeleteGrantsOn = `delete from grants where owner = $1 and (environment_id = $2 or group_id = $3)`
 	sqlDropRole       = `delete from grants where owner = $1 and role_id = $2`
 	sqlStampMembers   = `update collaborations set revision = $3, last_changed = $4 where owner = $1 and id = any ($2::text[])`

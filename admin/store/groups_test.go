@@ -17,12 +17,12 @@ func TestGroups(t *testing.T) {
 		_, err := f.PutGroup(t.Context(), call(), owner, policies.Group{ID: id, Name: name, Parent: parent, Color: "#00ff7F"})
 		return err
 	}
-	requireField(t, put("g1", "x", ptr(policies.GroupID("g2"))), "parent")
-	requireField(t, put("g1", "x", ptr(policies.GroupID("g1"))), "parent")
-	requireField(t, put("g9", "x", ptr(policies.GroupID("nothing"))), "parent")
+	requireField(t, put("g1", "x", new(policies.GroupID("g2"))), "parent")
+	requireField(t, put("g1", "x", new(policies.GroupID("g1"))), "parent")
+	requireField(t, put("g9", "x", new(policies.GroupID("nothing"))), "parent")
 	requireTaken(t, put("g9", "NAME of g1", nil), "name")
-	require.NoError(t, put("g9", "NAME of g1", ptr(policies.GroupID("g1"))), "not a sibling")
-	require.NoError(t, put("g9", "name of G2x", ptr(policies.GroupID("g1"))))
+	require.NoError(t, put("g9", "NAME of g1", new(policies.GroupID("g1"))), "not a sibling")
+	require.NoError(t, put("g9", "name of G2x", new(policies.GroupID("g1"))))
 	_, err := f.PutGroup(t.Context(), call(), "other", policies.Group{ID: "g1", Name: "mine", Color: "#000000"})
 	requireTaken(t, err, "id")
 	_, err = f.PutGroup(t.Context(), call(), "nobody", policies.Group{ID: "new", Name: "mine", Color: "#000000"})
@@ -31,7 +31,7 @@ func TestGroups(t *testing.T) {
 	requireNotFound(t, err, "group")
 	item, err := f.GetGroup(t.Context(), owner, "g2")
 	require.NoError(t, err)
-	require.Equal(t, policies.Group{ID: "g2", Name: "Name of g2", Parent: ptr(policies.GroupID("g1")), Color: policies.DefaultColor}, item.Value)
+	require.Equal(t, policies.Group{ID: "g2", Name: "Name of g2", Parent: new(policies.GroupID("g1")), Color: policies.DefaultColor}, item.Value)
 	requireSound(t, f.Store)
 }
 
@@ -47,14 +47,14 @@ func TestGroupsNestOnlySoDeep(t *testing.T) {
 	_, err := f.PutGroup(t.Context(), call(), owner, policies.Group{ID: "too-deep", Name: "x", Parent: &parent, Color: "#000000"})
 	requireField(t, err, "parent")
 	// A whole tree counts with its height.
-	_, err = f.PutGroup(t.Context(), call(), owner, policies.Group{ID: "g3", Name: "x", Parent: ptr(policies.GroupID("g1")), Color: "#000000"})
+	_, err = f.PutGroup(t.Context(), call(), owner, policies.Group{ID: "g3", Name: "x", Parent: new(policies.GroupID("g1")), Color: "#000000"})
 	requireField(t, err, "parent")
 }
 
 func TestDeleteGroupMovesWhatIsInIt(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	f.group("child", ptr(policies.GroupID("g2")))
+	f.group("child", new(policies.GroupID("g2")))
 	f.environment("both", "g1", "g2")
 	member := f.member("mia", grant("group", "g2", "viewer"), grant("group", "g1", "dev"))
 	ended := f.member("max", grant("group", "g2", "viewer"))
@@ -67,7 +67,7 @@ func TestDeleteGroupMovesWhatIsInIt(t *testing.T) {
 	require.NoError(t, err)
 	child, err := f.GetGroup(t.Context(), owner, "child")
 	require.NoError(t, err)
-	require.Equal(t, ptr(policies.GroupID("g1")), child.Value.Parent)
+	require.Equal(t, new(policies.GroupID("g1")), child.Value.Parent)
 	for _, id := range []policies.EnvironmentID{"e1", "both"} {
 		e, err := f.GetEnvironment(t.Context(), owner, id)
 		require.NoError(t, err)

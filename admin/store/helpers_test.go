@@ -16,8 +16,6 @@ func call() store.Call {
 	return store.Call{Actor: store.Actor{Token: "token-t", TokenName: "test", Address: "192.0.2.1"}}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // objectID is what an object is known by on the whole platform.
 type objectID struct {
 	kind  policies.Kind
@@ -70,7 +68,7 @@ func replay(t *testing.T, s *store.Store) (store.Header, map[objectID]string) {
 					delete(objects, id)
 					continue
 				}
-				require.True(t, objects[id] != string(o.Body), "revision %d touches %v without a change", c.Revision, id)
+				require.NotEqual(t, objects[id], string(o.Body), "revision %d touches %v without a change", c.Revision, id)
 				objects[id] = string(o.Body)
 			}
 		}

@@ -276,11 +276,11 @@ func TestImportMovesAddresses(t *testing.T) {
 		decode(t, `{"account": {"id": "heir", "email": "heir@example.com"}, "members": [{"account": {"id": null, "email": "last@example.com"}, "status": "pending"}]}`),
 		decode(t, `{"account": {"id": "last", "email": "last@example.com"}}`),
 	)
-	require.Equal(t, ptr(policies.AccountID("later")), f.get(waiting).Account)
+	require.Equal(t, new(policies.AccountID("later")), f.get(waiting).Account)
 	require.Equal(t, "mia-new@example.com", f.get(bound).Email)
 	members, err := f.ListMembers(t.Context(), "heir", store.MemberFilter{}, store.Page{})
 	require.NoError(t, err)
-	require.Equal(t, ptr(policies.AccountID("last")), members.Items[0].Value.Account)
+	require.Equal(t, new(policies.AccountID("last")), members.Items[0].Value.Account)
 	requireSound(t, f.Store)
 }
 

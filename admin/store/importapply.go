@@ -10,10 +10,12 @@ import (
 const (
 	sqlDeferUnique = `set constraints accounts_email_key, groups_name_key, roles_name_key deferred`
 
-	sqlDeleteGrantsIn = `delete from grants g using unnest($1::text[], $2::text[], $3::text[], $4::text[]) as d (owner, collaboration_id, resource_type, resource_id)
+	sqlDeleteGrantsIn = `delete from grants g
+using unnest($1::text[], $2::text[], $3::text[], $4::text[]) as d (owner, collaboration_id, resource_type, resource_id)
 where g.owner = d.owner and g.collaboration_id = d.collaboration_id and g.resource_type = d.resource_type and g.resource_id = d.resource_id`
 	sqlDeleteRolePoliciesIn = `delete from role_policies p using unnest($1::text[], $2::text[]) as d (owner, id) where p.owner = d.owner and p.role_id = d.id`
-	sqlDeletePlacesOfIn     = `delete from environment_groups p using unnest($1::text[], $2::text[]) as d (owner, id) where p.owner = d.owner and p.environment_id = d.id`
+	sqlDeletePlacesOfIn     = `delete from environment_groups p using unnest($1::text[], $2::text[]) as d (owner, id)
+where p.owner = d.owner and p.environment_id = d.id`
 	sqlDeleteMembersIn      = `delete from collaborations c using unnest($1::text[], $2::text[]) as d (owner, id) where c.owner = d.owner and c.id = d.id`
 	sqlDeleteRolesIn        = `delete from roles r using unnest($1::text[], $2::text[]) as d (owner, id) where r.owner = d.owner and r.id = d.id`
 	sqlDeletePoliciesIn     = `delete from policies p using unnest($1::text[], $2::text[]) as d (owner, id) where p.owner = d.owner and p.id = d.id`
@@ -290,7 +292,8 @@ func (tx *tx) updateObjects(r *importRows) {
 		tx.queue.Queue(sqlUpdatePolicy, p.row.Owner, p.row.ID, p.row.Name, p.row.Description, p.row.Resources, p.row.Actions, p.document.revision)
 	}
 	for _, o := range r.roles {
-		tx.queue.Queue(sqlUpdateRole, o.row.Owner, o.row.ID, o.row.Name, policies.NameKey(o.row.Name), o.row.Description, o.row.ReceiveLoadAlerts, o.document.revision)
+		tx.queue.Queue(sqlUpdateRole, o.row.Owner, o.row.ID, o.row.Name, policies.NameKey(o.row.Name), o.row.Description,
+			o.row.ReceiveLoadAlerts, o.document.revision)
 	}
 	for _, m := range r.members {
 		tx.queue.Queue(sqlUpdateMember, m.row.Owner, m.row.ID, m.row.Email, m.row.EmailKey, m.row.Account, m.row.Bound, m.row.InvitedName, m.row.DisplayName,

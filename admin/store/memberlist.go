@@ -41,7 +41,8 @@ where c.owner = $1 and ($2 = '' or position($2 in c.email_key) > 0 or position($
 	sqlMembersByStatus     = selectMembers + whereMembers + ` and (c.status, c.id) > ($4, $5) order by c.status, c.id limit $6`
 	sqlMembersByStatusDown = selectMembers + whereMembers + ` and (c.status, c.id) < ($4, $5) order by c.status desc, c.id desc limit $6`
 	sqlMembersByChange     = selectMembers + whereMembers + ` and (c.last_changed, c.id) > ($4::text::timestamptz, $5) order by c.last_changed, c.id limit $6`
-	sqlMembersByChangeDown = selectMembers + whereMembers + ` and (c.last_changed, c.id) < ($4::text::timestamptz, $5) order by c.last_changed desc, c.id desc limit $6`
+	sqlMembersByChangeDown = selectMembers + whereMembers + ` and (c.last_changed, c.id) < ($4::text::timestamptz, $5)
+order by c.last_changed desc, c.id desc limit $6`
 )
 
 // highest is beyond every key and id: a character that no Unicode text has.

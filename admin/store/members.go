@@ -262,14 +262,7 @@ func (s *Store) RemoveMember(ctx context.Context, call Call, owner policies.Acco
 			return err
 		}
 		after.InvitationExpiresAt, after.Grants = nil, nil
-		if err := tx.replaceMember(before, after); err != nil {
-			return err
-		}
-		if before.Account == nil {
-			return nil
-		}
-		// Another invitation of this owner may have waited for the account to be free.
-		return tx.followAccount(*before.Account)
+		return tx.replaceMember(before, after)
 	})
 }
 

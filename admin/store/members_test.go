@@ -18,7 +18,7 @@ func (f *fixture) enter(status policies.Status) policies.CollaborationID {
 	id := f.invite("mia@example.com", grant("environment", "e1", "viewer"))
 	var err error
 	switch status {
-	case policies.StatusPending:
+	case policies.StatusNone, policies.StatusPending:
 	case policies.StatusRejected:
 		_, err = f.Reject(ctx, call(), "mia", id)
 	case policies.StatusExpired:
@@ -123,24 +123,24 @@ func TestInvite(t *testing.T) {
 	}
 	_, err := invite(store.Invitation{Email: "Owner@example.com"})
 	requireField(t, err, "email")
-	_, err = invite(store.Invitation{Email: "nonsense", DisplayName: ptr("\x00")})
+	_, err = invite(store.Invitation{Email: "nonsense", DisplayName: new("\x00")})
 	var invalid *policies.InvalidError
 	require.ErrorAs(t, err, &invalid)
 	require.Len(t, invalid.Errors, 2)
 	_, err = f.Invite(t.Context(), call(), "nobody", store.Invitation{Email: "a@example.com"})
 	requireNotFound(t, err, "account")
 	end := f.clock.Now().Add(time.Hour).Add(7 * time.Nanosecond)
-	r, err := invite(store.Invitation{Email: " Mia@EXAMPLE.com ", DisplayName: ptr(" M "), Grants: []policies.Grant{
+	r, err := invite(store.Invitation{Email: " Mia@EXAMPLE.com ", DisplayName: new(" M "), Grants: []policies.Grant{
 		{Resource: policies.Resource{Type: "groups", ID: "owner"}, Roles: []policies.RoleID{"DEVELOPER", "viewer", "dev"}, ExpiresAt: &end},
 		grant("environment", "e1", "Viewer"),
 	}})
 	require.NoError(t, err)
 	require.True(t, r.Created)
 	want := policies.Member{
-		ID: r.Value.ID, Email: "Mia@EXAMPLE.com", Account: ptr(policies.AccountID("mia")), DisplayName: "M", Status: policies.StatusPending,
+		ID: r.Value.ID, Email: "Mia@EXAMPLE.com", Account: new(policies.AccountID("mia")), DisplayName: "M", Status: policies.StatusPending,
 		LastChanged: f.clock.Now(), Grants: []policies.Grant{
 			grant("environment", "e1", "viewer"),
-			{Resource: policies.Resource{Type: "groups", ID: "owner"}, Roles: []policies.RoleID{"dev", "viewer"}, ExpiresAt: ptr(f.clock.Now().Add(time.Hour))},
+			{Resource: policies.Resource{Type: "groups", ID: "owner"}, Roles: []policies.RoleID{"dev", "viewer"}, ExpiresAt: new(f.clock.Now().Add(time.Hour))},
 		},
 	}
 	require.Equal(t, want, r.Value)
@@ -201,7 +201,7 @@ func TestReinviteRestoresLiveGrants(t *testing.T) {
 	_, err = f.Reject(t.Context(), call(), "mia", id)
 	require.NoError(t, err)
 	_, err = f.Invite(t.Context(), call(), owner, store.Invitation{
-		Email: "mia@example.com", DisplayName: ptr("Mia"), Grants: []policies.Grant{grant("account", "owner", "dev")},
+		Email: "mia@example.com", DisplayName: new("Mia"), Grants: []policies.Grant{grant("account", "owner", "dev")},
 	})
 	require.NoError(t, err)
 	require.Equal(t, []policies.Grant{grant("account", "owner", "dev")}, f.get(id).Grants, "named grants replace")
@@ -289,7 +289,7 @@ func TestCopyMember(t *testing.T) {
 	short.ExpiresAt = &soon
 	id := f.member("mia", grant("environment", "e1", "viewer", "dev"), short)
 	f.clock.Advance(2 * time.Hour)
-	copied, err := f.CopyMember(t.Context(), call(), owner, id, "max@example.com", ptr("Max"))
+	copied, err := f.CopyMember(t.Context(), call(), owner, id, "max@example.com", new("Max"))
 	require.NoError(t, err)
 	require.Equal(t, policies.StatusPending, copied.Value.Status)
 	require.Equal(t, []policies.Grant{grant("environment", "e1", "dev", "viewer")}, f.get(copied.Value.ID).Grants)
@@ -306,7 +306,7 @@ func TestListMembers(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	for i, name := range []string{"Zoë", "anna", "Änne", "Bob", ""} {
-		_, err := f.Invite(t.Context(), call(), owner, store.Invitation{Email: fmt.Sprintf("%c%d@example.com", 'e'-i, i), DisplayName: ptr(name)})
+		_, err := f.Invite(t.Context(), call(), owner, store.Invitation{Email: fmt.Sprintf("%c%d@example.com", 'e'-i, i), DisplayName: new(name)})
 		require.NoError(t, err)
 		f.clock.Advance(time.Second)
 	}

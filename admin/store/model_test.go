@@ -30,6 +30,7 @@ type modelOwner struct {
 }
 
 type modelRecord struct {
+	made    int // which it is, in the order in which they were made
 	id      policies.CollaborationID
 	owner   policies.AccountID
 	email   string
@@ -102,14 +103,11 @@ func (m *model) follow() {
 	}
 	for _, r := range m.records {
 		holder, held := m.holder(r.email)
-		if !r.bound && r.status != policies.StatusRemoved && held && holder == r.owner {
-			r.status, r.grants, r.changed = policies.StatusRemoved, map[policies.Resource]policies.Grant{}, m.now
-		}
-		if r.bound || r.status == policies.StatusRemoved || r.account != nil || !held || holder == r.owner {
+		if r.bound || r.status == policies.StatusRemoved || r.account != nil || !held {
 			continue
 		}
 		var removed *modelRecord
-		live := false
+		live := holder == r.owner
 		for _, o := range m.records {
 			if o.owner == r.owner && is(o.account, holder) {
 				if o.status == policies.StatusRemoved {
@@ -120,6 +118,7 @@ func (m *model) follow() {
 			}
 		}
 		if live {
+			r.status, r.grants, r.changed = policies.StatusRemoved, map[policies.Resource]policies.Grant{}, m.now
 			continue
 		}
 		if removed != nil {
@@ -458,7 +457,6 @@ func (m *model) event(r *modelRecord, event policies.Event) string {
 	}
 	if event == policies.EventRemove {
 		r.grants = map[policies.Resource]policies.Grant{}
-		m.follow()
 	}
 	return ""
 }

@@ -105,7 +105,8 @@ func migrateSchema(ctx context.Context, db *sql.DB, progress io.Writer) (Migrate
 		return MigrateReport{}, translate(err)
 	}
 	if encoding != "UTF8" {
-		return MigrateReport{}, fmt.Errorf("the database's encoding is %s, and usher needs UTF8: create one by `createdb --encoding UTF8 --template template0`", encoding)
+		return MigrateReport{}, fmt.Errorf("the database's encoding is %s, and usher needs UTF8: "+
+			"create one by `createdb --encoding UTF8 --template template0`", encoding)
 	}
 	locker, err := lock.NewPostgresSessionLocker()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 const (
 	sqlSnapshotPolicy   = `select f.body from platform p join policies_in_force f on f.digest = p.policy_digest`
-	sqlSnapshotTokens   = `select id, hash, scopes, expires_at from tokens order by id`
+	sqlSnapshotTokens   = `select id, hash, scopes, expires_at from tokens order by id` //nolint:gosec // no credentials, but their table
 	sqlSnapshotAccounts = `select id from accounts order by id`
 	sqlSnapshotGroups   = `with recursive tree as (
     select owner, id, parent, 1 as depth from groups where parent is null

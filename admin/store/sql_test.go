@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -120,7 +121,7 @@ func TestEveryQueryHasAnIndex(t *testing.T) {
 	}
 	for name, sql := range sqlConstants(t) {
 		verb, _, _ := strings.Cut(sql, " ")
-		if wholeTables.MatchString(name) || !strings.Contains("select with update delete insert", verb) {
+		if wholeTables.MatchString(name) || !slices.Contains([]string{"select", "with", "update", "delete", "insert"}, verb) {
 			continue
 		}
 		description, err := conn.Prepare(t.Context(), name, sql)

@@ -9,9 +9,11 @@ import (
 	"github.com/usher-authz/usher/policies"
 )
 
+const selectTokens = `select id, name, hash, scopes, expires_at, created_at, revision from tokens` //nolint:gosec // no credentials, but their table
+
 const (
-	sqlToken  = `select id, name, hash, scopes, expires_at, created_at, revision from tokens where id = $1`
-	sqlTokens = `select id, name, hash, scopes, expires_at, created_at, revision from tokens where id > $1 order by id limit $2`
+	sqlToken  = selectTokens + ` where id = $1`
+	sqlTokens = selectTokens + ` where id > $1 order by id limit $2`
 
 	sqlInsertToken = `insert into tokens (id, name, hash, scopes, expires_at, created_at, revision) values ($1, $2, $3, $4, $5, $6, $7)`
 	sqlDeleteToken = `delete from tokens where id = $1`

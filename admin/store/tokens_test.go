@@ -27,7 +27,7 @@ func TestTokens(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.RevokeToken(t.Context(), call(), made.Value.ID)
 	requireNotFound(t, err, "token")
-	_, _, err = f.CreateToken(t.Context(), call(), "", []policies.Scope{"everything"}, ptr(f.clock.Now()))
+	_, _, err = f.CreateToken(t.Context(), call(), "", []policies.Scope{"everything"}, new(f.clock.Now()))
 	var invalid *policies.InvalidError
 	require.ErrorAs(t, err, &invalid)
 	require.Len(t, invalid.Errors, 3)

@@ -52,7 +52,7 @@ insert into floor_platform values (true, 0, '', now());
 create table floor_revisions (like revisions including all);
 create table floor_changes (like changes including all);
 create table floor_members (like collaborations including all);
-insert into floor_members select * from collaborations;
+insert into floor_members table collaborations;
 create table floor_grants (like grants including all);
 insert into floor_grants (owner, collaboration_id, resource_type, resource_id, role_id) select owner, collaboration_id, resource_type, resource_id, role_id from grants;`
 
@@ -115,7 +115,7 @@ func BenchmarkGrantChange(b *testing.B) {
 		one := &pgx.Batch{}
 		one.Queue("begin")
 		one.Queue("select pg_advisory_xact_lock(1)")
-		one.Queue("select * from floor_platform")
+		one.Queue("table floor_platform")
 		if err := conn.SendBatch(b.Context(), one).Close(); err != nil {
 			return err
 		}

@@ -26,11 +26,11 @@ func serverIdentity(dir string) (identity, error) {
 	if os.Geteuid() != 0 {
 		return identity{}, nil
 	}
-	who := identity{other: true}
+	var who identity
 	var stat syscall.Stat_t
 	if err := syscall.Stat(filepath.Join(dir, "data"), &stat); err == nil && stat.Uid != 0 {
-		who.uid, who.gid = stat.Uid, stat.Gid
-	} else if err := who.lookUp("postgres", "nobody"); err != nil {
+		who = identity{other: true, uid: stat.Uid, gid: stat.Gid}
+	} else if who, err = lookUp("postgres", "nobody"); err != nil {
 		return identity{}, err
 	}
 	closed := closedAbove(dir, who)
@@ -49,7 +49,8 @@ func serverIdentity(dir string) (identity, error) {
 		"choose a directory outside of it (--dir), or run as an ordinary user", who.uid, closed)
 }
 
-func (who *identity) lookUp(names ...string) error {
+// lookUp is the first of the users that the machine has.
+func lookUp(names ...string) (identity, error) {
 	for _, name := range names {
 		u, err := user.Lookup(name)
 		if err != nil {
@@ -60,10 +61,9 @@ func (who *identity) lookUp(names ...string) error {
 		if err := errors.Join(err1, err2); err != nil || uid == 0 {
 			continue
 		}
-		who.uid, who.gid = uint32(uid), uint32(gid)
-		return nil
+		return identity{other: true, uid: uint32(uid), gid: uint32(gid)}, nil
 	}
-	return fmt.Errorf("PostgreSQL does not run as root, and this machine has none of the users %s: make one (useradd --system postgres), "+
+	return identity{}, fmt.Errorf("PostgreSQL does not run as root, and this machine has none of the users %s: make one (useradd --system postgres), "+
 		"or run as an ordinary user", strings.Join(names, ", "))
 }
 

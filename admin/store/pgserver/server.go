@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -71,7 +71,7 @@ func New(o Options) (*Server, error) {
 	}
 	o.Dir = dir
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Server{o: o, port: o.Port}, nil
 }
@@ -209,7 +209,7 @@ func (s *Server) launch(ctx context.Context, who identity) error {
 }
 
 func (s *Server) arguments() []string {
-	settings := map[string]string{
+	settings := map[string]string{ //nolint:gosec // a setting about passwords, and none itself
 		"listen_addresses":        "127.0.0.1",
 		"port":                    strconv.Itoa(s.port),
 		"unix_socket_directories": "",
@@ -225,16 +225,9 @@ func (s *Server) arguments() []string {
 		settings["max_wal_size"] = "8GB"
 		settings["autovacuum"] = "off"
 	}
-	for k, v := range s.o.Settings {
-		settings[k] = v
-	}
-	names := make([]string, 0, len(settings))
-	for k := range settings {
-		names = append(names, k)
-	}
-	sort.Strings(names)
+	maps.Copy(settings, s.o.Settings)
 	args := []string{"-D", s.dataDir()}
-	for _, k := range names {
+	for _, k := range slices.Sorted(maps.Keys(settings)) {
 		args = append(args, "-c", k+"="+settings[k])
 	}
 	return args

@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/usher-authz/usher/admin/store"
@@ -65,54 +64,54 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// URL is a fresh, migrated database for t, with the embedded catalogue in force; it
-// is dropped when t ends.
-func URL(t testing.TB) string {
-	t.Helper()
+// URL is a fresh, migrated database for tb, with the embedded catalogue in force; it
+// is dropped when tb ends.
+func URL(tb testing.TB) string {
+	tb.Helper()
 	shared.once.Do(func() { shared.err = shared.start() })
-	require.NoError(t, shared.err, "start PostgreSQL")
+	must(tb, shared.err, "start PostgreSQL")
 	name := fmt.Sprintf("test_%d", shared.next.Add(1))
 	shared.cloning.Lock()
 	defer shared.cloning.Unlock()
-	exec(t, "create database "+name+" template "+template)
-	t.Cleanup(func() { exec(t, "drop database "+name+" with (force)") })
+	exec(tb, "create database "+name+" template "+template)
+	tb.Cleanup(func() { exec(tb, "drop database "+name+" with (force)") })
 	return shared.pg.URL(name)
 }
 
-// EmptyURL is a fresh database for t without anything in it.
-func EmptyURL(t testing.TB) string {
-	t.Helper()
+// EmptyURL is a fresh database for tb without anything in it.
+func EmptyURL(tb testing.TB) string {
+	tb.Helper()
 	shared.once.Do(func() { shared.err = shared.start() })
-	require.NoError(t, shared.err, "start PostgreSQL")
+	must(tb, shared.err, "start PostgreSQL")
 	name := fmt.Sprintf("test_%d", shared.next.Add(1))
-	exec(t, "create database "+name+" template template0")
-	t.Cleanup(func() { exec(t, "drop database "+name+" with (force)") })
+	exec(tb, "create database "+name+" template template0")
+	tb.Cleanup(func() { exec(tb, "drop database "+name+" with (force)") })
 	return shared.pg.URL(name)
 }
 
-// New opens a store on a fresh database; it is closed when t ends. URL and Logger of
+// New opens a store on a fresh database; it is closed when tb ends. URL and Logger of
 // o are filled in where they are missing.
-func New(t testing.TB, o store.Options) *store.Store {
-	t.Helper()
+func New(tb testing.TB, o store.Options) *store.Store {
+	tb.Helper()
 	if o.URL == "" {
-		o.URL = URL(t)
+		o.URL = URL(tb)
 	}
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+		o.Logger = slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
-	s, err := store.Open(t.Context(), o)
-	require.NoError(t, err)
-	t.Cleanup(s.Close)
+	s, err := store.Open(tb.Context(), o)
+	must(tb, err, "prepare a test database")
+	tb.Cleanup(s.Close)
 	return s
 }
 
 // Migrate puts schema and embedded catalogue into a database of the test's own.
-func Migrate(t testing.TB, url string) {
-	t.Helper()
+func Migrate(tb testing.TB, url string) {
+	tb.Helper()
 	inForce, err := PolicyInForce()
-	require.NoError(t, err)
-	_, err = store.Migrate(t.Context(), url, inForce, io.Discard, store.MigrateOptions{})
-	require.NoError(t, err)
+	must(tb, err, "prepare a test database")
+	_, err = store.Migrate(tb.Context(), url, inForce, io.Discard, store.MigrateOptions{})
+	must(tb, err, "prepare a test database")
 }
 
 // PolicyInForce is the embedded catalogue with the embedded Rego.
@@ -173,12 +172,19 @@ func (s *server) exec(ctx context.Context, sql string) error {
 	return err
 }
 
-func exec(t testing.TB, sql string) {
-	t.Helper()
-	err := shared.exec(context.WithoutCancel(t.Context()), sql)
+func exec(tb testing.TB, sql string) {
+	tb.Helper()
+	err := shared.exec(context.WithoutCancel(tb.Context()), sql)
 	if err != nil && strings.HasPrefix(sql, "drop") {
-		t.Logf("%s: %v", sql, err)
+		tb.Logf("%s: %v", sql, err)
 		return
 	}
-	require.NoError(t, err, sql)
+	must(tb, err, sql)
+}
+
+func must(tb testing.TB, err error, doing string) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatalf("%s: %v", doing, err)
+	}
 }
