@@ -11,14 +11,15 @@ import (
 
 type adminCommand struct {
 	database  `embed:""`
-	logging   `embed:""`
+	Listen    string `default:"127.0.0.1:8080" help:"Where to listen, HOST:PORT; port 0 picks a free one."`
 	listening `embed:""`
 
-	Listen            string        `default:"127.0.0.1:8080" help:"Where to listen, HOST:PORT; port 0 picks a free one."`
 	CacheLimit        int           `default:"1000000" help:"How many (subject, resource) pairs are cached."`
 	MinRevisionWait   time.Duration `default:"2s" help:"How long a request waits for the revision that it demands."`
 	BundleMinInterval time.Duration `default:"5s" help:"How old a bundle may be that answers a poll."`
 	InvitationTTL     time.Duration `default:"168h" help:"How long an invitation may be accepted."`
+
+	logging `embed:""`
 }
 
 // Help is shown by --help below the options.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -184,6 +185,20 @@ func TestDevKeepsItsDataAndLeavesNoProcess(t *testing.T) {
 		require.Equal(t, before[name], after[name], "it is stable across restarts")
 	}
 	require.NoError(t, putAccount(t, after, "acme", http.StatusOK))
+
+	// A new epoch by hand: the servers follow.
+	code, stdout, stderr := run(t, after, "epoch", "new")
+	require.Zero(t, code, stderr)
+	require.Regexp(t, `^epoch 1, revision 1099511627776\n$`, stdout)
+	for _, url := range []string{after["USHER_SIDECAR_URL"], after["USHER_ONDEMAND_SIDECAR_URL"]} {
+		eventually(t, devReady, func() error {
+			args := []string{"check", "--sidecar-url", url, "--min-revision", "1099511627776", "acme", "users.collaboration.GetMembers", "account:acme"}
+			if code, _, stderr := run(t, after, args...); code != 0 {
+				return errors.New(stderr)
+			}
+			return nil
+		})
+	}
 }
 
 func TestDevTakesOverWhatAKilledRunLeft(t *testing.T) {

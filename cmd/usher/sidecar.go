@@ -16,13 +16,12 @@ import (
 )
 
 type sidecarCommand struct {
-	logging   `embed:""`
-	listening `embed:""`
-
 	Listen     string `default:"127.0.0.1:8181" help:"Where to listen, HOST:PORT; port 0 picks a free one; - for a Unix socket alone."`
 	Auth       string `default:"" enum:",token,none" help:"What callers need on TCP: token, the default but with a bundle, or none, on loopback only."`
 	Socket     string `help:"A Unix socket to listen on too; it asks for no token." placeholder:"PATH"`
 	SocketMode string `default:"0600" help:"Who may use the Unix socket, as the permissions of its file."`
+
+	listening `embed:""`
 
 	AdminURL     string `help:"The admin server that feeds it, e.g. http://127.0.0.1:8080." placeholder:"URL"`
 	Token        string `help:"A service token with the scope bundles." placeholder:"TOKEN"`
@@ -35,6 +34,8 @@ type sidecarCommand struct {
 	CacheLimit      int           `default:"1000000" help:"How many (subject, resource) pairs are cached."`
 	MinRevisionWait time.Duration `default:"2s" help:"How long a check waits for the revision that it demands."`
 	MaxStaleness    time.Duration `default:"0s" help:"The age of the data beyond which checks are answered with 503; 0: never."`
+
+	logging `embed:""`
 }
 
 // listening is the options of every TCP listener.
