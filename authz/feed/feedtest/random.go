@@ -82,7 +82,9 @@ func (w *randomWrite) objects() []policies.Object {
 			return w.put(policies.KindGrant, owner, g.ID, nil)
 		}
 	case 10:
-		return w.put(policies.KindToken, "", fmt.Sprintf("t%d", w.roll(3)), Token(fmt.Sprintf("random %d", w.roll(1<<30))))
+		// Small numbers are likely, and no two tokens may have one secret.
+		id := fmt.Sprintf("t%d", w.roll(3))
+		return w.put(policies.KindToken, "", id, Token(fmt.Sprintf("random %s %d", id, w.roll(1<<30))))
 	case 11:
 		if len(w.tokens) > 0 {
 			return w.put(policies.KindToken, "", w.tokens[w.roll(len(w.tokens))].ID, nil)
