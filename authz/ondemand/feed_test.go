@@ -3,6 +3,7 @@ package ondemand
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -225,6 +226,7 @@ func TestANewPolicyInForceDropsPermissions(t *testing.T) {
 	require.True(t, f.ask(t, f.engine, question("e-ben")).Allow)
 	flushFills(t, f.engine)
 	catalogue := f.admin.state().Policy().Source().Catalogue
+	catalogue.Policies = slices.Clone(catalogue.Policies)
 	for i, p := range catalogue.Policies {
 		if p.ID == "environment.start" {
 			catalogue.Policies[i].Actions = []policies.ActionName{"environment.control.Other"}
@@ -236,6 +238,39 @@ func TestANewPolicyInForceDropsPermissions(t *testing.T) {
 	reached(t, f.engine, r)
 	require.NotEqual(t, before, f.engine.Header())
 	require.False(t, f.ask(t, f.engine, question("e-ben")).Allow)
+}
+
+// TestABatchDoesNotMixPolicies lets the policy in force change while half of a batch
+// is at hand and the other half is being fetched.
+func TestABatchDoesNotMixPolicies(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(o *Options) { o.MinRevisionWait = patience })
+	require.True(t, f.ask(t, f.engine, question("e-ben")).Allow)
+	hold := make(chan struct{})
+	before := f.admin.lookups.Load()
+	f.admin.hold.Store(&hold)
+	questions := []authz.Question{question("e-ben"), question("e-anna")}
+	var answers []authz.Decision
+	var err error
+	var work sync.WaitGroup
+	work.Go(func() { answers, err = f.engine.Decide(t.Context(), 0, questions) })
+	eventually(t, func() bool { return f.admin.lookups.Load() > before })
+	catalogue := f.admin.state().Policy().Source().Catalogue
+	catalogue.Policies = slices.Clone(catalogue.Policies)
+	for i, p := range catalogue.Policies {
+		if p.ID == "environment.start" {
+			catalogue.Policies[i].Resources = []policies.ResourceType{policies.TypeGroup}
+		}
+	}
+	r := f.admin.change(t, object(t, policies.KindPolicyInForce, "", "policy_in_force", policyOf(t, catalogue).Source()))
+	close(hold)
+	work.Wait()
+	require.NoError(t, err)
+	for i, d := range answers {
+		require.Equal(t, r, d.Revision)
+		requireTruth(t, f.admin, f.clock.now(), questions[i], d)
+		require.False(t, d.Allow)
+	}
 }
 
 func TestGrantsEndByClockAndHeartbeat(t *testing.T) {
