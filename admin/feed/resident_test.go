@@ -291,3 +291,31 @@ func TestSinkThatCannotApplyGetsASnapshot(t *testing.T) {
 	require.Equal(t, map[wire.RefusalKind]uint64{wire.RefusedUnusable: 1}, s.feed.Status().Refusals)
 	require.Equal(t, 2, value(t, r.server.metrics.snapshots))
 }
+
+// lagging is a source whose log is ahead of its state.
+type lagging struct {
+	Source
+	state *authz.State
+}
+
+func (l *lagging) State() *authz.State { return l.state }
+
+// TestLogAheadOfTheState: a sidecar may come to be ahead of the replica's own
+// engine, and the heartbeats do not go back behind what it was sent.
+func TestLogAheadOfTheState(t *testing.T) {
+	t.Parallel()
+	p := feedtest.New(t, "p", feedtest.Account(t, "a"))
+	r := newReplica(t, p, func(o *Options) { o.Source = &lagging{Source: o.Source, state: p.State()} })
+	s := newSidecar(t, r.http.URL, nil)
+	s.reaches(t, p.State())
+	p.WriteEnvironments("a", "e", 5)
+	s.reaches(t, p.State())
+	first, _ := s.feed.Age()
+	eventually(t, "another heartbeat is taken", func() bool {
+		age, _ := s.feed.Age()
+		defer func() { first = age }()
+		return age < first
+	})
+	require.Empty(t, s.feed.Status().Refusals)
+	require.Equal(t, uint64(1), s.feed.Status().Connects)
+}

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -321,4 +322,48 @@ func TestUnchanged(t *testing.T) {
 	} {
 		require.Equal(t, c.want, Unchanged(c.since, c.changed, c.revision), "%+v", c)
 	}
+}
+
+// scripted serves one script a connection, the last one again and again, and holds
+// each connection open until the client leaves.
+func scripted(tb testing.TB, scripts ...[]byte) string {
+	tb.Helper()
+	var nth atomic.Int64
+	return serve(tb, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", ContentType)
+		_, _ = w.Write(scripts[min(int(nth.Add(1)), len(scripts))-1])
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+}
+
+// TestLieAboutTheRevision: a server's word about where it is holds for its own
+// connection only.
+func TestLieAboutTheRevision(t *testing.T) {
+	t.Parallel()
+	lie := &Heartbeat{Platform: "p", Revision: policies.MaxRevision, Hash: hashOf("lie"), Time: testTime}
+	c := startClient(t, Options{URL: scripted(t, append(lines(t, lie), "garbage\n"...), lines(t, beginning(t, "p", 5)...))})
+	require.NoError(t, c.WaitReady(t.Context()))
+	require.Equal(t, policies.Revision(5), c.Status().Revision)
+	eventually(t, "it is fresh", func() bool {
+		_, ok := c.Age()
+		return ok
+	})
+}
+
+// TestNoticesMustLeadToTheSnapshot: a history that is sound in itself, but not that
+// of the snapshot, is refused, and the next connection begins anew.
+func TestNoticesMustLeadToTheSnapshot(t *testing.T) {
+	t.Parallel()
+	header := &Snapshot{Platform: "p", Revision: 6, Hash: hashOf("6"), Time: testTime, After: 5, AfterHash: hashOf("5")}
+	line, err := AppendFrame(nil, header)
+	require.NoError(t, err)
+	notice := &Notice{Revision: 6, Time: testTime, BodiesHash: hashOf("bodies"), AuditHash: hashOf("audit")}
+	notice.Hash = policies.ChainHash(header.AfterHash, 6, notice.BodiesHash, notice.AuditHash)
+	require.NoError(t, notice.Follows(5, hashOf("5")))
+	forged := lines(t, &Heartbeat{Platform: "p", Revision: 6, Hash: hashOf("6"), Time: testTime}, header, NewTally(line).End(), notice)
+	c := startClient(t, Options{URL: scripted(t, forged, lines(t, beginning(t, "p", 6)...))})
+	require.NoError(t, c.WaitReady(t.Context()))
+	require.Equal(t, map[RefusalKind]uint64{RefusedAltered: 1}, c.Status().Refusals)
+	require.Equal(t, policies.Revision(6), c.Status().Revision)
 }
