@@ -101,7 +101,7 @@ func stockOPA(t *testing.T) string {
 
 const pageTimeout = 5 * time.Minute
 
-func TestDocs(t *testing.T) {
+func TestDocs(t *testing.T) { //nolint:tparallel // its pages share one platform and run one after the other
 	t.Parallel()
 	home, opa := shared.home(t), stockOPA(t)
 	for _, path := range pages(t) {
