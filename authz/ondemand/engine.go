@@ -78,7 +78,8 @@ func (e *Engine) useRedis() (err error) {
 	}
 	quietRedis()
 	e.shared = &shared{
-		client:  redis.NewUniversalClient(redisOptions(*e.options.Redis)),
+		client:  redis.NewUniversalClient(redisOptions(*e.options.Redis, e.options.redisTimeout)),
+		timeout: e.options.redisTimeout,
 		breaker: newBreaker(layerRedis, e.options.Logger, e.metrics.breakers),
 		metrics: e.metrics,
 	}

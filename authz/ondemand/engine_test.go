@@ -68,7 +68,7 @@ var testKeys = [][]byte{[]byte("0123456789abcdef0123456789abcdef")} //nolint:goc
 func testOptions(tb testing.TB, a *testAdmin, s *redisserver.Server, clock *testClock) Options {
 	tb.Helper()
 	o := Options{
-		FeedURL: a.server.URL, Clock: clock.now, RedisKeys: testKeys, Registerer: prometheus.NewRegistry(),
+		redisTimeout: patience, FeedURL: a.server.URL, Clock: clock.now, RedisKeys: testKeys, Registerer: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if s != nil {

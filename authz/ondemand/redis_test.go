@@ -139,7 +139,7 @@ func breakerState(e *Engine, l layer) float64 {
 // TestRedisGone kills, freezes and restarts Redis.
 func TestRedisGone(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, func(o *Options) { o.MemoryLimit = 1 })
+	f := newFixture(t, func(o *Options) { o.MemoryLimit, o.redisTimeout = 1, redisTimeout })
 	f.ask(t, f.engine, question("e-ben"))
 	flushFills(t, f.engine)
 

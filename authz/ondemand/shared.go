@@ -13,9 +13,6 @@ import (
 const (
 	// redisTimeout bounds one round trip, the wait for a connection included.
 	redisTimeout = 150 * time.Millisecond
-	// redisReadTimeout and redisWriteTimeout bound one read and one write of it.
-	redisReadTimeout  = 100 * time.Millisecond
-	redisWriteTimeout = 100 * time.Millisecond
 	// redisDialTimeout bounds a connection's making, the handshake included; it goes
 	// on after the request that wanted it went on without.
 	redisDialTimeout = time.Second
@@ -35,6 +32,7 @@ const (
 // key, behind a breaker.
 type shared struct {
 	client  redis.UniversalClient
+	timeout time.Duration // of a round trip that somebody waits for
 	breaker *breaker
 	metrics *metrics
 }
@@ -104,7 +102,7 @@ func (s *shared) readAll(ctx context.Context, reads []read, found func(read, val
 func (s *shared) readBatch(ctx context.Context, reads []read, values []value) error {
 	return s.breaker.do(ctx, func() error {
 		defer s.metrics.since(layerRedis, time.Now())
-		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+		ctx, cancel := context.WithTimeout(ctx, s.timeout)
 		defer cancel()
 		if len(reads) == 1 {
 			data, err := s.client.GetRange(ctx, reads[0].key, 0, int64(reads[0].limit)).Bytes()

@@ -107,7 +107,7 @@ func TestRedisCluster(t *testing.T) {
 	}
 
 	require.NoError(t, servers[2].Stop(t.Context()))
-	e = f.another(t, func(o *Options) { o.MemoryLimit = 1 })
+	e = f.another(t, func(o *Options) { o.MemoryLimit, o.redisTimeout = 1, redisTimeout })
 	eventually(t, func() bool { // two nodes still answer
 		ask(e)
 		return counted(e, layerRedis, kindPermissions, outcomeHit) > 0 && counted(e, layerRedis, kindPermissions, outcomeError) > 0
@@ -131,7 +131,7 @@ func TestRedisSentinel(t *testing.T) {
 
 	where, err := ParseRedisURL("redis://:data@" + sentinel.Addr() + "?master_name=usher&sentinel_password=" + url.QueryEscape("watch"))
 	require.NoError(t, err)
-	f := newFixture(t, func(o *Options) { o.Redis, o.MemoryLimit = where, 1 })
+	f := newFixture(t, func(o *Options) { o.Redis, o.MemoryLimit, o.redisTimeout = where, 1, redisTimeout })
 	f.ask(t, f.engine, question("e-ben"))
 	flushFills(t, f.engine)
 	f.engine.memory.drop()
