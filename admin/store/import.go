@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/usher-authz/usher/policies"
 )
@@ -47,7 +48,7 @@ type ImportReport struct {
 // for the sake of the COMMIT: decoding, validation, the comparison with what is there
 // and the encoding of the log are done before the lock is taken; under it, it is only
 // checked that nothing that the comparison rested on has changed, and the rows are
-// copied in, table by table.
+// copied in, table by table. The next documents are planned meanwhile.
 //
 // progress, if not nil, is called by one goroutine with the number of documents
 // that are done. An error is of the import as a whole, such as an [UnavailableError]
@@ -60,12 +61,7 @@ func (s *Store) Import(
 	im := &importer{s: s, call: call, progress: progress}
 	ahead := startAhead(ctx, documents)
 	defer ahead.stop()
-	for line := range ahead.lines {
-		if err := im.add(ctx, line); err != nil {
-			return im.report, err
-		}
-	}
-	if err := im.flush(ctx); err != nil {
+	if err := im.run(ctx, ahead.lines); err != nil {
 		return im.report, err
 	}
 	if im.report.Revision == 0 {
@@ -78,7 +74,7 @@ func (s *Store) Import(
 	return im.report, ctx.Err()
 }
 
-// importer gathers documents into batches.
+// importer gathers documents into batches. While one is applied the next is planned.
 type importer struct {
 	s        *Store
 	call     Call
@@ -87,6 +83,43 @@ type importer struct {
 	done     int
 	batch    []policies.DocumentLine
 	rows     int
+	inFlight *flight
+}
+
+// flight is a plan that is being applied.
+type flight struct {
+	// view is what the platform will look like after it, for the next plan, nil if
+	// that is not known (what follows an address); owners are those that it is about,
+	// of which a view says too little.
+	view   *importView
+	owners map[policies.AccountID]bool
+	landed chan landing
+}
+
+// landing is what became of a plan.
+type landing struct {
+	err error
+	// clean says that the plan was applied as it was, by that transaction: the next
+	// plan may rest on it.
+	clean       bool
+	transaction uuid.UUID
+	revision    policies.Revision // 0: nothing was changed
+	documents   []*documentPlan
+}
+
+// run takes all documents, and returns when all that was begun has ended.
+func (im *importer) run(ctx context.Context, documents <-chan policies.DocumentLine) (err error) {
+	defer func() {
+		if _, landErr := im.land(); err == nil {
+			err = landErr
+		}
+	}()
+	for line := range documents {
+		if err := im.add(ctx, line); err != nil {
+			return err
+		}
+	}
+	return im.flush(ctx)
 }
 
 // add takes one document, and applies the batch when it is full.
@@ -158,52 +191,66 @@ func documentGrants(m policies.DocumentMember) int {
 	return n
 }
 
-// flush applies what was gathered.
+// flush sends what was gathered on its way.
 func (im *importer) flush(ctx context.Context) error {
 	batch := im.batch
 	im.batch, im.rows = nil, 0
 	for len(batch) > 0 {
-		taken, err := im.apply(ctx, batch)
+		p, err := im.planAhead(ctx, batch)
 		if err != nil {
 			return err
 		}
-		batch = batch[taken:]
+		landed, err := im.land()
+		if err != nil {
+			return err
+		}
+		if p != nil && landed.clean {
+			p.rests = landed.transaction
+		} else if p, err = im.s.planImport(ctx, batch, nil); err != nil {
+			return err
+		}
+		batch = batch[p.taken:]
+		im.start(ctx, p) // p is the goroutine's from here on
 	}
 	return nil
 }
 
-// apply puts the first documents of batch in, as many as go together, and tells how
-// many.
-func (im *importer) apply(ctx context.Context, batch []policies.DocumentLine) (int, error) {
-	p, err := im.s.planImport(ctx, batch)
-	if err != nil {
-		return 0, err
+// planAhead plans a batch while the one before is applied; nil if it cannot.
+func (im *importer) planAhead(ctx context.Context, batch []policies.DocumentLine) (*importPlan, error) {
+	if im.inFlight == nil || im.inFlight.view == nil {
+		return nil, nil
 	}
-	out, err := im.s.writeTx(ctx, im.call, func(tx *tx) (outcome, error) { return tx.importPlan(p) })
-	var taken *policies.TakenError
-	switch {
-	case err == nil:
-		im.account(p, out)
-		return p.taken, nil
-	case !errors.As(err, &taken):
-		return 0, err
-	case p.taken > 1:
-		// Someone took an id or an address since. Alone, each document says whose.
-		for i := range p.taken {
-			if _, err := im.apply(ctx, batch[i:i+1]); err != nil {
-				return 0, err
-			}
+	for _, line := range batch {
+		if im.inFlight.owners[line.Document.Account.ID] {
+			return nil, nil
 		}
-		return p.taken, nil
-	default:
-		im.refuse(batch[0], []policies.FieldError{{Field: taken.Field, Reason: strings.TrimSpace(taken.Reason)}})
-		return 1, nil
 	}
+	return im.s.planImport(ctx, batch, im.inFlight.view)
 }
 
-// account puts the outcome of a plan into the report.
-func (im *importer) account(p *importPlan, out outcome) {
+// start applies a plan in a goroutine, which [importer.land] awaits.
+func (im *importer) start(ctx context.Context, p *importPlan) {
+	f := &flight{view: p.view, owners: make(map[policies.AccountID]bool, p.taken), landed: make(chan landing, 1)}
+	for _, line := range p.batch {
+		f.owners[line.Document.Account.ID] = true
+	}
 	for _, d := range p.documents {
+		if d.alone() {
+			f.view = nil
+		}
+	}
+	im.inFlight = f
+	go func() { f.landed <- im.s.applyImport(ctx, im.call, p) }()
+}
+
+// land waits for the plan in flight, and reports its outcome.
+func (im *importer) land() (landing, error) {
+	if im.inFlight == nil {
+		return landing{}, nil
+	}
+	l := <-im.inFlight.landed
+	im.inFlight = nil
+	for _, d := range l.documents {
 		if d.errs != nil {
 			im.refuse(d.line, d.errs)
 			continue
@@ -214,9 +261,62 @@ func (im *importer) account(p *importPlan, out outcome) {
 		}
 		im.finished(1)
 	}
-	if out.changed {
-		im.report.Revision = out.revision
+	if l.revision != 0 {
+		im.report.Revision = l.revision
 	}
+	return l, l.err
+}
+
+// applyImport applies a plan. If someone took an id or an address since it was made,
+// each of its documents is tried alone, and says whose it is.
+func (s *Store) applyImport(ctx context.Context, call Call, p *importPlan) landing {
+	batch, planned := p.batch, p.view
+	out, err := s.writeTx(ctx, call, func(tx *tx) (outcome, error) { return tx.importPlan(p) })
+	var taken *policies.TakenError
+	switch {
+	case err == nil:
+		l := landing{clean: p.view == planned && p.taken == len(batch), transaction: p.transaction, documents: p.documents}
+		if out.changed {
+			l.revision = out.revision
+		}
+		if p.taken == len(batch) {
+			return l
+		}
+		// Planned anew, fewer of them went together.
+		return l.join(s.applyAlone(ctx, call, batch[p.taken:]))
+	case errors.As(err, &taken) && len(batch) > 1:
+		return s.applyAlone(ctx, call, batch)
+	case errors.As(err, &taken):
+		refused := &documentPlan{line: batch[0], errs: []policies.FieldError{{Field: taken.Field, Reason: taken.Reason}}}
+		return landing{documents: []*documentPlan{refused}}
+	default:
+		return landing{err: err}
+	}
+}
+
+// applyAlone applies documents one by one.
+func (s *Store) applyAlone(ctx context.Context, call Call, batch []policies.DocumentLine) landing {
+	var all landing
+	for i := range batch {
+		p, err := s.planImport(ctx, batch[i:i+1], nil)
+		if err != nil {
+			return all.join(landing{err: err})
+		}
+		if all = all.join(s.applyImport(ctx, call, p)); all.err != nil {
+			return all
+		}
+	}
+	return all
+}
+
+// join adds what landed next.
+func (l landing) join(next landing) landing {
+	l.err, l.clean = next.err, false
+	l.documents = append(l.documents, next.documents...)
+	if next.revision != 0 {
+		l.revision = next.revision
+	}
+	return l
 }
 
 // ahead reads documents in a goroutine of its own, some ahead of their use.

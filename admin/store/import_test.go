@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -282,6 +283,49 @@ func TestImportMovesAddresses(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, new(policies.AccountID("last")), members.Items[0].Value.Account)
 	requireSound(t, f.Store)
+}
+
+// What one batch frees and takes the next one finds free and taken, though it is
+// planned before.
+func TestImportPlansAhead(t *testing.T) {
+	t.Parallel()
+	const owners = 250
+	s := storetest.New(t, store.Options{})
+	documents := make([]policies.Document, 0, owners+3)
+	for i := range owners {
+		documents = append(documents, standardDocument(i, owners))
+	}
+	importAll(t, s, documents...)
+	// Each gives its last environment to the one a hundred places later; some give up
+	// their addresses.
+	for i := range documents {
+		d := &documents[i]
+		d.Members = nil
+		if i%100 == 7 {
+			d.Account.Email = fmt.Sprintf("new%d@example.com", i)
+		}
+		last := slices.IndexFunc(d.Environments, func(e policies.Environment) bool {
+			return e.ID == policies.EnvironmentID(fmt.Sprintf("environment-%d-19", i))
+		})
+		if i >= 100 {
+			d.Environments[last].ID = policies.EnvironmentID(fmt.Sprintf("environment-%d-19", i-100))
+		} else {
+			d.Environments = slices.Delete(d.Environments, last, last+1)
+		}
+		*d = d.Normalize()
+	}
+	thief := policies.Document{Account: policies.Account{ID: "thief", Email: "thief@example.com"}, Environments: slices.Clone(documents[200].Environments[:1])}
+	thief.Environments[0].Groups = nil
+	heir := policies.Document{Account: policies.Account{ID: "heir", Email: "account7@example.com"}}
+	documents = append(documents, documents[0], heir.Normalize(), thief.Normalize())
+	report, err := s.Import(t.Context(), call(), lines(documents...), nil)
+	require.NoError(t, err)
+	require.Equal(t, owners+2, report.Imported, "%d errors, the first %v", len(report.Errors), report.Errors[:min(1, len(report.Errors))])
+	require.Equal(t, policies.AccountID("thief"), report.Errors[0].Account)
+	for _, i := range []int{0, 1, 99, 100, 101, 249} {
+		requireExport(t, s, documents[i])
+	}
+	requireSound(t, s)
 }
 
 // One document may be larger than any batch.

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"slices"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/usher-authz/usher/policies"
@@ -25,8 +27,8 @@ where p.owner = d.owner and p.environment_id = d.id`
 
 // importPlan applies a plan under the lock, anew if what it rests on has changed.
 func (tx *tx) importPlan(p *importPlan) (outcome, error) {
-	names := namesOf(p.batch[:p.taken])
-	stale := readValues[bool](tx, sqlViewIsStale, p.view.revision, names.owners, names.accounts)
+	names := namesOf(p.batch)
+	stale := readValues[bool](tx, sqlViewIsStale, p.view.revision, names.owners, names.accounts, p.rests)
 	waiting := readValues[string](tx, sqlViewWaiting, names.emails)
 	if err := tx.flush(); err != nil {
 		return outcome{}, err
@@ -54,7 +56,7 @@ func (tx *tx) importPlan(p *importPlan) (outcome, error) {
 }
 
 func (tx *tx) applyPlan(p *importPlan) (outcome, error) {
-	tx.now = p.now
+	tx.now, p.transaction = p.now, tx.id
 	changing := p.number(tx.head.Revision)
 	if len(changing) == 0 {
 		return outcome{revision: tx.head.Revision}, nil
@@ -103,14 +105,15 @@ func (p *importPlan) number(head policies.Revision) []*documentPlan {
 // follow does for a document alone in its plan what its accounts' addresses bring
 // about at other owners.
 func (tx *tx) follow(d *documentPlan) error {
-	tx.draft = d.draft
+	tx.draft = d.draft.clone()
+	keys := slices.Clone(d.follow)
 	if d.moved != nil {
 		if err := tx.moveBoundAddresses(*d.moved); err != nil {
 			return err
 		}
-		d.follow = append(d.follow, policies.EmailKey(d.moved.Email))
+		keys = append(keys, policies.EmailKey(d.moved.Email))
 	}
-	if err := tx.followAddresses(d.follow); err != nil {
+	if err := tx.followAddresses(keys); err != nil {
 		return err
 	}
 	var err error

@@ -5,17 +5,22 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/usher-authz/usher/policies"
 )
 
 // importPlan is what the documents of a batch change, worked out from a view.
 type importPlan struct {
 	view      *importView
-	batch     []policies.DocumentLine
-	taken     int // how many of the batch are in the plan
+	batch     []policies.DocumentLine // those that are in the plan
+	taken     int                     // how many these are
 	now       time.Time
 	documents []*documentPlan
 	rows      importRows
+	// rests is the transaction of the plan before, if this one rests on it;
+	// transaction is the one that applied this one.
+	rests, transaction uuid.UUID
 }
 
 // documentPlan is one document's part of a plan: its errors, or what it touches.
@@ -37,7 +42,7 @@ func (d *documentPlan) alone() bool { return len(d.follow) > 0 || d.moved != nil
 // plan works out as many of the first documents of a batch as go together. The view
 // is brought up to what it will be after them, and is of no more use.
 func (s *Store) plan(view *importView, batch []policies.DocumentLine) (*importPlan, error) {
-	p := &importPlan{view: view, batch: batch, now: policies.NormalizeTime(s.clock())}
+	p := &importPlan{view: view, now: policies.NormalizeTime(s.clock())}
 	seen := make(map[policies.AccountID]bool, len(batch))
 	for _, line := range batch {
 		owner := line.Document.Account.ID
@@ -65,6 +70,7 @@ func (s *Store) plan(view *importView, batch []policies.DocumentLine) (*importPl
 			view.after(line.Document)
 		}
 	}
+	p.batch = batch[:p.taken]
 	for _, d := range p.documents {
 		if d.errs != nil || d.alone() {
 			continue // what the latter touches is not known yet
@@ -147,6 +153,7 @@ func (v *importView) after(doc policies.Document) {
 		v.byKey[key] = a.ID
 	}
 	owner := doc.Account.ID
+	v.replaced[owner] = true
 	if old, there := v.accounts[owner]; !there || old.account() != doc.Account {
 		delete(v.byKey, old.EmailKey)
 		put(doc.Account)

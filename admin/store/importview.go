@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -32,7 +33,9 @@ select id, email, email_key, display_name, created_at, revision from accounts wh
 
 	// Whether anything that a view rests on has changed since its revision.
 	// ("" owns the policy in force).
-	sqlViewIsStale = `select exists (select from revisions where revision > $1 and (owners && $2::text[] or owners && $3::text[] or '' = any (owners)))`
+	// Changes by the transaction of the plan before do not count: the view has them.
+	sqlViewIsStale = `select exists (select from revisions
+    where revision > $1 and transaction <> $4 and (owners && $2::text[] or owners && $3::text[] or '' = any (owners)))`
 )
 
 // importView is the part of the platform that a batch of documents is about, at one
@@ -47,6 +50,8 @@ type importView struct {
 	owned        map[policies.AccountID]*ownedRows
 	waiting      map[string]bool
 	memberships  map[policies.AccountID]bool
+	// replaced are the accounts whose documents the view has been brought up to.
+	replaced map[policies.AccountID]bool
 }
 
 // ownedRows is what one account has.
@@ -141,6 +146,7 @@ func (q viewQueries) view() (*importView, error) {
 		owned:        make(map[policies.AccountID]*ownedRows, len(q.names.owners)),
 		waiting:      make(map[string]bool, len(q.waiting.rows)),
 		memberships:  make(map[policies.AccountID]bool, len(q.memberships.rows)),
+		replaced:     make(map[policies.AccountID]bool, len(q.names.owners)),
 	}
 	for _, id := range q.system.rows {
 		v.system[id] = true
@@ -182,8 +188,9 @@ func (q viewQueries) view() (*importView, error) {
 }
 
 // planImport compares the first documents of batch with what is there now, without
-// the lock.
-func (s *Store) planImport(ctx context.Context, batch []policies.DocumentLine) (*importPlan, error) {
+// the lock. before, if not nil, is the view of the plan that is being applied, whose
+// changes may not be there yet; none of its documents' accounts may be in batch.
+func (s *Store) planImport(ctx context.Context, batch []policies.DocumentLine, before *importView) (*importPlan, error) {
 	queue := &pgx.Batch{}
 	queue.Queue(sqlBeginSnapshot)
 	queries := queueView(queue, namesOf(batch))
@@ -195,5 +202,28 @@ func (s *Store) planImport(ctx context.Context, batch []policies.DocumentLine) (
 	if err != nil {
 		return nil, err
 	}
+	if before != nil {
+		view.lay(before)
+	}
 	return s.plan(view, batch)
+}
+
+// lay puts what another view has over v, which is older: the accounts of others,
+// what belongs to whom, and what waits for whom.
+func (v *importView) lay(newer *importView) {
+	for id, a := range newer.accounts {
+		if old, there := v.accounts[id]; there && old.EmailKey != a.EmailKey {
+			delete(v.byKey, old.EmailKey)
+		}
+		v.accounts[id] = a
+	}
+	for _, a := range newer.accounts {
+		v.byKey[a.EmailKey] = a.ID
+	}
+	maps.DeleteFunc(v.groups, func(_ policies.GroupID, owner policies.AccountID) bool { return newer.replaced[owner] })
+	maps.DeleteFunc(v.environments, func(_ policies.EnvironmentID, owner policies.AccountID) bool { return newer.replaced[owner] })
+	maps.Copy(v.groups, newer.groups)
+	maps.Copy(v.environments, newer.environments)
+	maps.Copy(v.waiting, newer.waiting)
+	maps.Copy(v.memberships, newer.memberships)
 }

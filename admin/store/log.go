@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -73,6 +74,11 @@ func (d *draft) add(touches ...touch) {
 		d.index[key] = len(d.touches)
 		d.touches = append(d.touches, t)
 	}
+}
+
+// clone is a draft to add to, while d stays for another attempt.
+func (d *draft) clone() draft {
+	return draft{touches: slices.Clone(d.touches), index: maps.Clone(d.index)}
 }
 
 // entry is one row of changes.
