@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 func testContext(tb testing.TB) context.Context {
 	tb.Helper()

@@ -25,7 +25,7 @@ import (
 	"github.com/usher-authz/usher/policies"
 )
 
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // nobody is a sink on demand that takes everything.
 type nobody struct{}
@@ -52,6 +52,13 @@ func startClient(tb testing.TB, o Options) *Client {
 		require.NoError(tb, <-done)
 	})
 	return c
+}
+
+func testContext(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	tb.Cleanup(cancel)
+	return ctx
 }
 
 func eventually(tb testing.TB, what string, ok func() bool) {
@@ -148,7 +155,7 @@ func TestWhatTheServerIsAsked(t *testing.T) {
 		URL: url + "/below/", Token: "ush_secret", Replay: 17,
 		Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	})
-	require.NoError(t, c.WaitReady(t.Context()))
+	require.NoError(t, c.WaitReady(testContext(t)))
 	eventually(t, "it resumes", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -265,7 +272,7 @@ func TestTLS(t *testing.T) {
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
 	trusting := startClient(t, Options{URL: s.URL, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}})
-	require.NoError(t, trusting.WaitReady(t.Context()))
+	require.NoError(t, trusting.WaitReady(testContext(t)))
 	require.False(t, stranger.Ready())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -343,7 +350,7 @@ func TestLieAboutTheRevision(t *testing.T) {
 	t.Parallel()
 	lie := &Heartbeat{Platform: "p", Revision: policies.MaxRevision, Hash: hashOf("lie"), Time: testTime}
 	c := startClient(t, Options{URL: scripted(t, append(lines(t, lie), "garbage\n"...), lines(t, beginning(t, "p", 5)...))})
-	require.NoError(t, c.WaitReady(t.Context()))
+	require.NoError(t, c.WaitReady(testContext(t)))
 	require.Equal(t, policies.Revision(5), c.Status().Revision)
 	eventually(t, "it is fresh", func() bool {
 		_, ok := c.Age()
@@ -363,7 +370,7 @@ func TestNoticesMustLeadToTheSnapshot(t *testing.T) {
 	require.NoError(t, notice.Follows(5, hashOf("5")))
 	forged := lines(t, &Heartbeat{Platform: "p", Revision: 6, Hash: hashOf("6"), Time: testTime}, header, NewTally(line).End(), notice)
 	c := startClient(t, Options{URL: scripted(t, forged, lines(t, beginning(t, "p", 6)...))})
-	require.NoError(t, c.WaitReady(t.Context()))
+	require.NoError(t, c.WaitReady(testContext(t)))
 	require.Equal(t, map[RefusalKind]uint64{RefusedAltered: 1}, c.Status().Refusals)
 	require.Equal(t, policies.Revision(6), c.Status().Revision)
 }
