@@ -15,7 +15,7 @@ const (
 	// documents or rows: enough that the COMMIT is shared, few enough that other
 	// writers wait for a fraction of a second. A document is never divided.
 	maxBatchDocuments = 100
-	maxBatchRows      = 8000
+	maxBatchRows      = 4000
 	// readAhead is how many documents are decoded while the ones before are applied.
 	readAhead = 64
 )
