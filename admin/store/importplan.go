@@ -273,9 +273,9 @@ func (p *importPlan) memberAccounts(w *rowWriter, doc policies.Document) {
 }
 
 // members makes the records what the document says: a record that concerns the same
-// account, or waits at the same address, keeps its identity; all others go, removed
-// ones too, so that a member that the document does not have is one that was never
-// there.
+// account, or waits at the same address, keeps its identity; all others go. Removed
+// ones that the document does not speak of stay: no document has them, so that
+// importing what was exported changes nothing.
 func (p *importPlan) members(s *Store, w *rowWriter, doc policies.Document, present []memberRow) error {
 	byAccount := make(map[policies.AccountID]int, len(present))
 	byKey := make(map[string]int, len(present))
@@ -317,7 +317,7 @@ func (p *importPlan) members(s *Store, w *rowWriter, doc policies.Document, pres
 		matches = append(matches, match{old, next, m})
 	}
 	for i, r := range present {
-		if !kept[i] {
+		if !kept[i] && r.Status != policies.StatusRemoved {
 			if err := w.memberGone(r); err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -162,7 +163,10 @@ func (s *Server) prepare(ctx context.Context) (identity, error) {
 
 func (s *Server) unlock() {
 	if s.lock != nil {
-		_ = s.lock.Close() // closing lets go of the lock
+		// By name: closing alone would leave the lock to a child that was forked a
+		// moment ago and has not yet become its program.
+		_ = syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN)
+		_ = s.lock.Close()
 		s.lock = nil
 	}
 }

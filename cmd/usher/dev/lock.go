@@ -51,8 +51,11 @@ func takeLock(dir string) (*lock, error) {
 }
 
 // release lets others in. The file stays: removing it would let two processes
-// lock two files of one name.
-func (l *lock) release() error { return l.file.Close() }
+// lock two files of one name. It unlocks by name: closing alone would leave the lock
+// to a child that was forked a moment ago and has not yet become its program.
+func (l *lock) release() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
+}
 
 // openDir makes dir and checks that it can be written to.
 func openDir(dir string) error {
