@@ -122,17 +122,26 @@ func (s *State) Apply(ctx context.Context, change policies.Change) (*State, erro
 	}
 	next := s.fork()
 	next.header.Revision, next.header.Hash = change.Revision, change.Hash
+	if err := next.take(ctx, s.policy, objects); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// take puts the objects of its revision into a state that was forked from one with
+// the policy have.
+func (s *State) take(ctx context.Context, have *Policy, objects []policies.Object) (err error) {
 	for _, o := range objects {
 		if o.Kind == policies.KindPolicyInForce && !o.Deleted() {
-			if next.policy, err = compileObject(ctx, o, s.policy); err != nil {
-				return nil, err
+			if s.policy, err = compileObject(ctx, o, have); err != nil {
+				return err
 			}
 		}
 	}
-	if err := newEdit(next).apply(objects); err != nil {
-		return nil, fmt.Errorf("apply revision %d: %w", change.Revision, err)
+	if err := newEdit(s).apply(objects); err != nil {
+		return fmt.Errorf("apply revision %d: %w", s.header.Revision, err)
 	}
-	return next, nil
+	return nil
 }
 
 // fork gives a state to edit, while others read s.
