@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"strings"
 
 	"github.com/usher-authz/usher/cmd/usher/dev"
 )
@@ -32,7 +31,7 @@ func (c *devCommand) Run(ctx context.Context, p *Process) error {
 // callName is how the user called this program: `go run` leaves it in a
 // temporary directory.
 func callName() string {
-	if strings.Contains(os.Args[0], "/go-build") {
+	if fromGoRun() {
 		return "go run ./cmd/usher"
 	}
 	return os.Args[0]

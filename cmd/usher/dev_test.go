@@ -220,6 +220,34 @@ func TestDevTakesOverWhatAKilledRunLeft(t *testing.T) {
 	require.NoError(t, putAccount(t, devEnv(t, dir), "acme", http.StatusOK))
 }
 
+// `go run` passes no signal on: what it ran ends when it is gone, and leaves nothing.
+func TestDevEndsWithGoRun(t *testing.T) {
+	t.Parallel()
+	dir := devDir(t)
+	program, err := exec.LookPath("usher")
+	require.NoError(t, err)
+	built := filepath.Join(filepath.Dir(dir), "go-build1", "usher")
+	require.NoError(t, os.Mkdir(filepath.Dir(built), 0o755))
+	data, err := os.ReadFile(program)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(built, data, 0o755))
+
+	// A shell stands for go: it waits for its child, and dies of a signal alone.
+	goRun := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `"$0" "$@" & wait`, built}, devArgs(dir, "--no-demo")...)...)
+	goRun.Env = cleanEnv()
+	require.NoError(t, goRun.Start())
+	eventually(t, devReady, func() error {
+		_, err := os.Stat(filepath.Join(dir, "dev.env"))
+		return err
+	})
+	below := descendants(t, goRun.Process.Pid)
+	require.NotEmpty(t, below)
+	require.NoError(t, goRun.Process.Signal(syscall.SIGTERM))
+	require.Error(t, goRun.Wait(), "it died of the signal")
+	eventually(t, devReady, func() error { return ended(below) })
+	require.NoFileExists(t, filepath.Join(dir, "dev.env"), "it stopped in order")
+}
+
 func TestDevRevivesItsChildren(t *testing.T) {
 	t.Parallel()
 	dir := devDir(t)

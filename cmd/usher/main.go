@@ -13,9 +13,11 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, release := untilGoRunEnds(ctx)
 	code := Run(ctx, os.Args[1:], Process{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv,
 	})
+	release()
 	stop()
 	os.Exit(code)
 }
