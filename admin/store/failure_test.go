@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/admin/store"
@@ -139,14 +140,14 @@ func TestCommitsOfUnknownOutcome(t *testing.T) {
 			switch {
 			case c.unknown:
 				require.ErrorAs(t, err, &gone)
-				require.True(t, gone.OutcomeUnknown)
+				require.True(t, gone.OutcomeUnknown, err)
 			case c.committed:
 				require.NoError(t, err, "looked up")
 				require.Equal(t, head.Revision+2, r.Revision)
 				require.True(t, r.Created)
 			default:
 				require.ErrorAs(t, err, &gone)
-				require.False(t, gone.OutcomeUnknown)
+				require.False(t, gone.OutcomeUnknown, err)
 			}
 			_, err = direct.GetAccount(t.Context(), "mia")
 			if c.committed {
@@ -156,6 +157,18 @@ func TestCommitsOfUnknownOutcome(t *testing.T) {
 			}
 			requireSound(t, direct)
 		})
+	}
+}
+
+// Whatever the search for the outcome failed of, its failure is not taken for that of
+// the write.
+func TestAnUnknownOutcomeStaysUnknown(t *testing.T) {
+	t.Parallel()
+	for _, lookup := range []error{io.ErrUnexpectedEOF, syscall.ECONNRESET, context.DeadlineExceeded, &pgconn.PgError{Code: "57P03"}} {
+		var gone *store.UnavailableError
+		err := store.Translate(&store.UnavailableError{OutcomeUnknown: true, Err: lookup})
+		require.ErrorAs(t, err, &gone)
+		require.True(t, gone.OutcomeUnknown, err)
 	}
 }
 

@@ -31,9 +31,12 @@ const (
 // language. Errors that are none of the driver's pass.
 func translate(err error) error {
 	var pg *pgconn.PgError
+	var translated *UnavailableError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &translated):
+		return err // what it wraps would have it say that nothing was changed
 	case errors.As(err, &pg):
 		return translateServer(err, pg)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
