@@ -20,9 +20,13 @@ const (
 	DefaultListen            = "127.0.0.1:8080"
 	DefaultMinRevisionWait   = 2 * time.Second
 	DefaultBundleMinInterval = 5 * time.Second
+	DefaultDecisionRetention = 30 * 24 * time.Hour
 	DefaultMaxInFlight       = 512
 	DefaultRequestTimeout    = 30 * time.Second
 )
+
+// maxDecisionRetention is ten years: each day is a partition.
+const maxDecisionRetention = 3650 * 24 * time.Hour
 
 // Options configures a [Server]. Only DatabaseURL is required. Secrets in it never
 // show in logs or errors.
@@ -50,6 +54,9 @@ type Options struct {
 	BundleMinInterval time.Duration
 	// InvitationTTL is how long an invitation may be accepted; default: the store's.
 	InvitationTTL time.Duration
+	// DecisionRetention is how long logged decisions are kept; default
+	// [DefaultDecisionRetention].
+	DecisionRetention time.Duration
 	// MaxInFlight bounds the requests under way, feeds and polls apart.
 	MaxInFlight int
 	// RequestTimeout bounds a request, but for imports, feeds and polls.
@@ -74,6 +81,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.BundleMinInterval == 0 {
 		o.BundleMinInterval = DefaultBundleMinInterval
+	}
+	if o.DecisionRetention == 0 {
+		o.DecisionRetention = DefaultDecisionRetention
 	}
 	if o.MaxInFlight == 0 {
 		o.MaxInFlight = DefaultMaxInFlight
@@ -102,6 +112,9 @@ func (o Options) Validate() error {
 	}
 	if o.BundleMinInterval < 0 || o.InvitationTTL < 0 || o.RequestTimeout < 0 {
 		errs = append(errs, errors.New("a duration is negative"))
+	}
+	if o.DecisionRetention < 24*time.Hour || o.DecisionRetention > maxDecisionRetention {
+		errs = append(errs, errors.New("decisions are kept for 24h (a day) to 87600h (ten years)"))
 	}
 	if err := (server.Listener{PublicURL: o.PublicURL}).Validate(); err != nil {
 		errs = append(errs, err)

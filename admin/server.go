@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/usher-authz/usher/admin/bundles"
+	"github.com/usher-authz/usher/admin/decisions"
 	"github.com/usher-authz/usher/admin/feed"
 	"github.com/usher-authz/usher/admin/rest"
 	"github.com/usher-authz/usher/admin/store"
@@ -234,7 +235,15 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 		return nil, fmt.Errorf("make the bundle endpoint: %w", err)
 	}
 
+	uploads, err := decisions.New(decisions.Options{Store: db, Fail: api.Fail, Registerer: o.Registry})
+	if err != nil {
+		return nil, fmt.Errorf("make the endpoints of OPAs' reports: %w", err)
+	}
+	s.goKeeper(ctx, db)
+
 	mux := http.NewServeMux()
+	mux.Handle(decisions.PatternLogs, auth.Require(policies.ScopeDecisions, rest.RefuseActAs(http.HandlerFunc(uploads.Logs))))
+	mux.Handle(decisions.PatternStatus, auth.Require(policies.ScopeDecisions, rest.RefuseActAs(http.HandlerFunc(uploads.Status))))
 	mux.Handle(bundles.Pattern, auth.Require(policies.ScopeBundles, rest.RefuseActAs(opa)))
 	if err := checks.Mount(mux, server.Listener{Auth: server.AuthToken, PublicURL: s.publicURL()}); err != nil {
 		return nil, err
@@ -244,6 +253,19 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	mux.Handle(pathLookup, auth.Require(policies.ScopeBundles, http.HandlerFunc(feeds.ServeLookup)))
 	mux.Handle("/", api)
 	return mux, nil
+}
+
+// goKeeper looks after the partitions of the decisions until it is stopped.
+func (s *Server) goKeeper(ctx context.Context, db *store.Store) {
+	keeping, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	work.Go(func() {
+		decisions.Keeper{Store: db, Retention: s.options.DecisionRetention, Logger: s.options.Logger}.Run(keeping)
+	})
+	s.push("the keeper of decisions", func(ctx context.Context) error {
+		cancel()
+		return wait(ctx, work.Wait)
+	})
 }
 
 // publicURL is what the metadata of the check API names; nothing where that would

@@ -64,7 +64,7 @@ func (p *platform) operations() []operation {
 func (o operation) url(member string) string {
 	path := strings.NewReplacer(
 		"{account}", "own", "{group}", "g", "{environment}", "e", "{policy}", view, "{role}", "viewer",
-		"{member}", member, "{collaboration}", member, "{type}", "environment", "{id}", "e",
+		"{member}", member, "{collaboration}", member, "{decision}", "d1", "{type}", "environment", "{id}", "e",
 	).Replace(o.path)
 	values := map[string]string{"email": "own@example.com", "type": "environment", "id": "e"}
 	for i, name := range o.query {

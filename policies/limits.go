@@ -39,6 +39,15 @@ const (
 	// /v1/feed/lookup.
 	MaxLookups = 1000
 
+	// MaxDecisionUploadBytes is the greatest POST /v1/logs as it travels, and
+	// MaxDecisionsBytes what it may unpack to. A stock OPA sends 32 KiB at a time
+	// unless configured otherwise.
+	MaxDecisionUploadBytes = 8 << 20
+	MaxDecisionsBytes      = 64 << 20
+	// MaxDecisionBytes is the greatest event of a decision log, and the greatest
+	// status of an OPA.
+	MaxDecisionBytes = 1 << 20
+
 	// MaxPageLimit and DefaultPageLimit bound a page of a list.
 	MaxPageLimit     = 1000
 	DefaultPageLimit = 100

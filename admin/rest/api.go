@@ -104,6 +104,7 @@ func (a *API) operations() {
 	a.collaboratorOperations()
 	a.collaborationOperations()
 	a.auditOperations()
+	a.decisionOperations()
 }
 
 // ServeHTTP answers; what is no operation gets a 404 or a 405 problem. Paths that

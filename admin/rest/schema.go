@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -94,6 +95,9 @@ func (reasonSchema) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Typ
 
 // Schema is that of an event.
 func (eventSchema) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+
+// Schema is that of an outcome.
+func (outcome) Schema(huma.Registry) *huma.Schema { return enum(store.Outcomes) }
 
 // Schema is that of a kind of object.
 func (kindSchema) Schema(huma.Registry) *huma.Schema {

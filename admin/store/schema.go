@@ -202,6 +202,9 @@ var grantStatements = []string{
      policies, roles, role_policies, collaborations, grants, tokens, idempotency_keys to %s`,
 	`revoke update, delete, truncate on revisions, changes from %s`,
 	`grant select, insert on revisions, changes to %s`,
+	`grant select, insert on decisions to %s`,
+	`grant select, insert, update, delete on opa_statuses to %s`,
+	`grant execute on function keep_decisions(date, date) to %s`,
 }
 
 func grantTo(ctx context.Context, config *pgx.ConnConfig, role string) error {

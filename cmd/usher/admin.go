@@ -17,6 +17,7 @@ type adminCommand struct {
 	CacheLimit        int           `default:"1000000" help:"How many (subject, resource) pairs are cached."`
 	MinRevisionWait   time.Duration `default:"2s" help:"How long a request waits for the revision that it demands."`
 	BundleMinInterval time.Duration `default:"5s" help:"How old a bundle may be that answers a poll."`
+	DecisionRetention time.Duration `default:"720h" help:"How long logged decisions are kept."`
 	InvitationTTL     time.Duration `default:"168h" help:"How long an invitation may be accepted."`
 
 	logging `embed:""`
@@ -39,7 +40,7 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 	options := admin.Options{
 		DatabaseURL: c.DatabaseURL, Listen: c.Listen, InsecureListen: c.InsecureListen, PublicURL: c.PublicURL, Version: version(),
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, BundleMinInterval: c.BundleMinInterval,
-		InvitationTTL: c.InvitationTTL, Logger: log,
+		DecisionRetention: c.DecisionRetention, InvitationTTL: c.InvitationTTL, Logger: log,
 	}
 	if options.MinRevisionWait == 0 {
 		options.MinRevisionWait = -1 // not at all, where 0 is the default

@@ -1,0 +1,196 @@
+package admin_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+func gzipped(t *testing.T, text string) []byte {
+	t.Helper()
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	_, err := w.Write([]byte(text))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return packed.Bytes()
+}
+
+func event(id string, more string) string {
+	return fmt.Sprintf(`{"labels":{"id":"i1","version":"1"},"decision_id":%q,"timestamp":%q%s}`, id, time.Now().UTC().Format(time.RFC3339Nano), more)
+}
+
+const asked = `,"input":{"subject":{"type":"account","id":"mia"},"action":{"name":"a.Start"},"resource":{"type":"environment","id":"e1"}}`
+
+func TestUploads(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	gzip := with("Content-Encoding", "gzip")
+	whole := asked + `,"path":"usher/authz/decision","result":{"decision":false,"context":{"reason":"not_shared","revision":7}},"bundles":{"usher":{"revision":"7"}}`
+	eventually(t, time.Minute, func() bool { // the partitions are being made
+		return p.do("POST", "/v1/logs", gzipped(t, "["+event("d1", whole)+","+event("d2", asked+`,"path":"usher/authz/allow","result":true`)+"]"), gzip).status == 204
+	})
+	p.do("POST", "/v1/logs", "["+event("d3", `,"input":"other","result":{"decision":"maybe"},"path":"other"`)+",\n"+event("d4", `,"erased":["/input"]`)+"]").want(204)
+	p.do("POST", "/v1/logs", event("d5", whole)).want(204)
+	p.do("POST", "/v1/logs", "[]").want(204)
+	require.Equal(t, 5, p.do("GET", "/v1/decisions", nil).want(200).len("items"))
+	found := p.do("GET", "/v1/decisions?subject=mia&outcome=deny&action=a.Start&type=environment&id=e1&reason=not_shared", nil).want(200)
+	require.Equal(t, 2, found.len("items"))
+	one := p.do("GET", "/v1/decisions/d1", nil).want(200)
+	require.Equal(t, "not_shared", one.text("reason"))
+	require.InDelta(t, 7, one.get("revision"), 0)
+	require.Equal(t, "i1", one.text("instance"))
+	require.Equal(t, "usher/authz/decision", one.text("event.path"))
+	require.Equal(t, "none", p.do("GET", "/v1/decisions/d3", nil).want(200).text("outcome"))
+	p.do("GET", "/v1/decisions/d9", nil).want(404)
+	p.do("GET", "/v1/decisions?type=environment", nil).want(422)
+	p.do("GET", "/v1/decisions?outcome=yes", nil).want(422)
+
+	p.do("POST", "/v1/status", gzipped(t, `{"labels":{"id":"i1"},"bundles":{"usher":{"active_revision":"7"},"x":{"code":"bundle_error"}}}`), gzip).want(204)
+	status := p.do("GET", "/v1/status", nil).want(200)
+	require.Equal(t, "7", status.text("items.0.revision"))
+	require.InDelta(t, 1, status.get("items.0.errors"), 0)
+
+	large := strings.Repeat("x", policies.MaxDecisionBytes)
+	for what, test := range map[string]struct {
+		path   string
+		body   any
+		status int
+		with   []option
+	}{
+		"nothing":         {"/v1/logs", "", 400, nil},
+		"no JSON":         {"/v1/logs", "[{]", 400, nil},
+		"cut off":         {"/v1/logs", "[" + event("c1", ""), 400, nil},
+		"twice":           {"/v1/logs", event("c1", "") + event("c2", ""), 400, nil},
+		"no event":        {"/v1/logs", "[1]", 400, nil},
+		"no id":           {"/v1/logs", "[" + event("", "") + "]", 400, nil},
+		"no time":         {"/v1/logs", `[{"decision_id":"c1"}]`, 400, nil},
+		"zero in id":      {"/v1/logs", `[{"decision_id":"c\u0000","timestamp":"2026-01-01T00:00:00Z"}]`, 400, nil},
+		"not gzip":        {"/v1/logs", "[]", 400, []option{gzip}},
+		"gzip cut off":    {"/v1/logs", gzipped(t, "["+event("c1", "")+"]")[:40], 400, []option{gzip}},
+		"encoding":        {"/v1/logs", "[]", 400, []option{with("Content-Encoding", "br")}},
+		"type":            {"/v1/logs", "[]", 400, []option{with("Content-Type", "text/plain")}},
+		"query":           {"/v1/logs?x=1", "[]", 400, nil},
+		"act as":          {"/v1/logs", "[]", 400, []option{as("mia")}},
+		"large event":     {"/v1/logs", "[" + event("c1", `,"input":"`+large+`"`) + "]", 413, nil},
+		"bomb":            {"/v1/logs", gzipped(t, "["+strings.Repeat(" ", policies.MaxDecisionsBytes)+"]"), 413, []option{gzip}},
+		"large body":      {"/v1/logs", strings.Repeat(" ", policies.MaxDecisionUploadBytes+1), 413, nil},
+		"deep":            {"/v1/logs", strings.Repeat("[", 100_000), 400, nil},
+		"status no JSON":  {"/v1/status", "{", 400, nil},
+		"status no id":    {"/v1/status", `{"labels":{"id":7}}`, 400, nil},
+		"status large":    {"/v1/status", `{"labels":{"id":"i2","x":"` + large + `"}}`, 413, nil},
+		"status an array": {"/v1/status", `[]`, 400, nil},
+	} {
+		a := p.do("POST", test.path, test.body, test.with...)
+		require.Equal(t, test.status, a.status, "%s: %s", what, a.body)
+	}
+	require.Equal(t, 5, p.do("GET", "/v1/decisions", nil).want(200).len("items"))
+	p.do("POST", "/v1/logs", "["+event("z1", `,"path":"a\u0000b","input":{"subject":{"id":"`+strings.Repeat("ä", 1000)+`"}}`)+"]").want(204)
+	require.Equal(t, "a�b", p.do("GET", "/v1/decisions/z1", nil).want(200).text("path"))
+}
+
+// TestStockOPAReports: a stock OPA, fed by the bundle, sends its decisions and its
+// status, and they are found.
+func TestStockOPAReports(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	p.account("own")
+	p.account("mia")
+	p.do("PUT", "/v1/accounts/own/environments/e", m{"name": "e"}).want(201)
+	o := p.opa(t, `decision_logs: {service: usher, reporting: {min_delay_seconds: 1, max_delay_seconds: 1}}
+status: {service: usher}`)
+	var id string
+	eventually(t, time.Minute, func() bool {
+		a := o.ask(t, `{"input":{"subject":{"type":"account","id":"mia"},"action":{"name":"environment.control.StartEnv"},"resource":{"type":"environment","id":"e"}}}`)
+		if !strings.Contains(a, `"no_collaboration"`) {
+			return false
+		}
+		_, id, _ = strings.Cut(a, `"decision_id":"`)
+		id, _, _ = strings.Cut(id, `"`)
+		return true
+	})
+	eventually(t, time.Minute, func() bool { return p.do("GET", "/v1/decisions/"+id, nil).status == 200 })
+	one := p.do("GET", "/v1/decisions/"+id, nil).want(200)
+	require.Equal(t, "deny", one.text("outcome"))
+	require.Equal(t, "no_collaboration", one.text("reason"))
+	require.Equal(t, "mia", one.text("subject"))
+	require.Equal(t, "e", one.text("resource.id"))
+	require.Equal(t, p.check("mia", "environment.control.StartEnv", "environment", "e", 0).get("context.revision"), one.get("revision"))
+	eventually(t, time.Minute, func() bool {
+		a := p.do("GET", "/v1/status", nil).want(200)
+		return a.len("items") == 1 && a.get("items.0.revision") == fmt.Sprint(one.get("revision"))
+	})
+}
+
+// opa is a stock OPA server on a socket, fed by the platform's bundle.
+type opa struct{ client *http.Client }
+
+func (p *platform) opa(t *testing.T, config string) *opa {
+	t.Helper()
+	program := os.Getenv("USHER_TEST_OPA")
+	if program == "" {
+		out, err := exec.CommandContext(t.Context(), "go", "tool", "-n", "opa").Output() // builds it, once for all runs
+		require.NoError(t, err, "build opa")
+		program = strings.TrimSpace(string(out))
+	}
+	dir, err := os.MkdirTemp("", "opa") //nolint:usetesting // t.TempDir is too long for the path of a socket
+	require.NoError(t, err)
+	file, socket := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "s")
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `
+services: {usher: {url: %q, credentials: {bearer: {token: %q}}}}
+bundles: {usher: {service: usher, resource: bundles/usher.tar.gz, polling: {long_polling_timeout_seconds: 10}}}
+%s
+`, p.server.URL()+"/v1", p.token, config), 0o600))
+	var output bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), program, "run", "--server", "--addr", "unix://"+socket, "--config-file", file, "--disable-telemetry")
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	require.NoError(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		<-ended // t.Context has ended
+		if t.Failed() {
+			t.Log(output.String())
+		}
+		require.NoError(t, os.RemoveAll(dir))
+	})
+	return &opa{&http.Client{Transport: transport, Timeout: time.Minute}}
+}
+
+// ask posts to the decision; "" while OPA does not answer.
+func (o *opa) ask(t *testing.T, body string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://opa/v1/data/usher/authz/decision", strings.NewReader(body))
+	require.NoError(t, err)
+	resp, err := o.client.Do(r)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var answer bytes.Buffer
+	_, err = answer.ReadFrom(resp.Body)
+	require.NoError(t, err)
+	return answer.String()
+}
