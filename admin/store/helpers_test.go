@@ -84,6 +84,7 @@ func requireSound(t *testing.T, s *store.Store) {
 	require.Equal(t, header.Revision, at.Revision)
 	require.Equal(t, header.Hash, at.Hash)
 	require.Equal(t, objects, replayed)
+	require.Nil(t, verify(t, s).Broken)
 	revisions := map[policies.Revision]bool{}
 	for page := (store.Page{Limit: store.MaxPage}); ; {
 		list, err := s.Audit(t.Context(), store.AuditFilter{}, page)

@@ -93,11 +93,11 @@ type entry struct {
 
 // record is a revision ready for the log, but for its number and its hash.
 type record struct {
-	objects     jsontext.Value // of policies.Change
-	entries     []entry
-	auditHash   policies.Hash
-	address     *string
-	addressSalt []byte
+	objects                  jsontext.Value // of policies.Change
+	entries                  []entry
+	auditHash                policies.Hash
+	address                  *string
+	addressSalt, addressHash []byte
 }
 
 // owners are those of the entries, each once.
@@ -173,19 +173,24 @@ func (r *record) seal(action string, at time.Time, actor Actor, random io.Reader
 		})
 	}
 	if actor.Address != "" {
-		var sum []byte
 		var err error
-		if r.addressSalt, sum, err = saltedHash(actor.Address, random); err != nil {
+		if r.addressSalt, r.addressHash, err = saltedHash(actor.Address, random); err != nil {
 			return err
 		}
-		r.address, part.Address = &actor.Address, hex.EncodeToString(sum)
+		r.address, part.Address = &actor.Address, hex.EncodeToString(r.addressHash)
 	}
-	text, err := policies.CanonicalJSON(part)
+	var err error
+	r.auditHash, err = part.hash()
+	return err
+}
+
+// hash is the audit hash.
+func (p *auditPart) hash() (policies.Hash, error) {
+	text, err := policies.CanonicalJSON(p)
 	if err != nil {
-		return fmt.Errorf("encode the audit part of a revision: %w", err)
+		return policies.Hash{}, fmt.Errorf("encode the audit part of a revision: %w", err)
 	}
-	r.auditHash = sha256.Sum256(text)
-	return nil
+	return sha256.Sum256(text), nil
 }
 
 // encodeTouch gives the object for the feed, if what decisions rest on changed, and
@@ -307,8 +312,12 @@ func saltedHash(text string, random io.Reader) (salt, sum []byte, err error) {
 	if _, err := io.ReadFull(random, salt); err != nil {
 		return nil, nil, fmt.Errorf("read random bytes for a salt: %w", err)
 	}
+	return salt, saltedSum(salt, text), nil
+}
+
+func saltedSum(salt []byte, text string) []byte {
 	h := sha256.New()
 	h.Write(salt)
 	h.Write([]byte(text))
-	return salt, h.Sum(nil), nil
+	return h.Sum(nil)
 }

@@ -43,6 +43,9 @@ type Options struct {
 	Rand io.Reader
 	// InvitationTTL is [DefaultInvitationTTL] if 0.
 	InvitationTTL time.Duration
+	// ReadOnly opens a database only to look at it, a copy or a standby too: it does
+	// not even begin a new epoch. Nothing may be written.
+	ReadOnly bool
 }
 
 // Store is usher's database. Its methods may be called from many goroutines; it
@@ -88,7 +91,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	if err := s.prepare(ctx); err != nil {
+	if err := s.prepare(ctx, o.ReadOnly); err != nil {
 		s.pool.Close()
 		return nil, err
 	}
@@ -96,7 +99,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 }
 
 // prepare checks what the database is before anything is done with it.
-func (s *Store) prepare(ctx context.Context) error {
+func (s *Store) prepare(ctx context.Context, readOnly bool) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return translate(err)
@@ -104,6 +107,9 @@ func (s *Store) prepare(ctx context.Context) error {
 	defer conn.Release()
 	if err := checkSchema(ctx, conn.Conn()); err != nil {
 		return err
+	}
+	if readOnly {
+		return nil
 	}
 	return s.ensureEpoch(ctx)
 }

@@ -20,7 +20,8 @@ const (
 	sqlBegin = `begin isolation level read committed`
 	// The time-out frees the lock of a writer that was frozen or cut off.
 	sqlLock     = `select pg_advisory_xact_lock($1), set_config('idle_in_transaction_session_timeout', '30s', true)`
-	sqlHead     = `select platform, revision, hash, changed_at, system_identifier, timeline, policy_digest from platform`
+	headColumns = `select platform, revision, hash, changed_at, system_identifier, timeline, policy_digest`
+	sqlHead     = headColumns + ` from platform`
 	sqlCommit   = `commit`
 	sqlRollback = `rollback`
 )

@@ -31,8 +31,9 @@ const Channel = "usher_revision"
 
 const (
 	sqlInsertRevision = `insert into revisions
-    (revision, at, objects, audit_hash, hash, action, token, token_name, account, local, request_id, owners, address, address_salt, transaction)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`
+    (revision, at, objects, audit_hash, hash, action, token, token_name, account, local, request_id, owners, address, address_salt, address_hash,
+     transaction)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 	sqlInsertChange = `insert into changes
     (owner, revision, ordinal, kind, id, before, after, personal, personal_salt, personal_hash)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
@@ -197,7 +198,7 @@ func (tx *tx) queueRevision(action string, r *record) {
 	hash := policies.ChainHash(policies.Hash(tx.head.Hash), revision, sha256.Sum256(r.objects), r.auditHash)
 	actor := tx.call.Actor
 	tx.queue.Queue(sqlInsertRevision, revision, tx.now, string(r.objects), r.auditHash[:], hash[:], action,
-		actor.Token, actor.TokenName, actor.Account, actor.Local, actor.RequestID, r.owners(), r.address, r.addressSalt, tx.id)
+		actor.Token, actor.TokenName, actor.Account, actor.Local, actor.RequestID, r.owners(), r.address, r.addressSalt, r.addressHash, tx.id)
 	tx.head.Revision, tx.head.Hash = revision, hash[:]
 }
 

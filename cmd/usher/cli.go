@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -37,10 +38,14 @@ type commandLine struct {
 	Import  importCommand  `cmd:"" help:"Send account documents to the admin server."`
 	Export  exportCommand  `cmd:"" help:"Print the document of an account."`
 	Check   checkCommand   `cmd:"" help:"Ask a sidecar. Exit code 0: allowed, 1: denied, 2: error."`
+	Audit   auditCommand   `cmd:"" help:"Verify the change log, and keep its head elsewhere."`
 	Bundle  bundleCommand  `cmd:"" help:"Build OPA bundles."`
 	Health  healthCommand  `cmd:"" help:"Exit 0 if the server at URL is ready, 1 if not (for container health checks)."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
+
+// withVerdict are the commands whose exit code 1 is an answer.
+var withVerdict = []string{"check", "audit verify"}
 
 // exitError ends a command with Code and, unless it is empty, one line.
 type exitError struct {
@@ -58,8 +63,8 @@ func (e *exitError) Error() string {
 func (e *exitError) Unwrap() error { return e.Err }
 
 // Run parses args, runs the command that they name until it is done or ctx ends,
-// and returns the exit code: 0 done, 1 failed with one line on Stderr; `check`
-// has its own: 0 allowed, 1 denied, 2 failed. It is safe to call many times over.
+// and returns the exit code: 0 done, 1 failed with one line on Stderr; commands with a
+// verdict have their own: 0 yes, 1 no, 2 failed. It is safe to call many times over.
 func Run(ctx context.Context, args []string, p Process) int {
 	var cli commandLine
 	exited := false
@@ -75,7 +80,7 @@ func Run(ctx context.Context, args []string, p Process) int {
 		return 0
 	}
 	failed := 1
-	if len(args) > 0 && args[0] == "check" {
+	if slices.ContainsFunc(withVerdict, func(command string) bool { return strings.HasPrefix(strings.Join(args, " ")+" ", command+" ") }) {
 		failed = 2
 	}
 	if err == nil {

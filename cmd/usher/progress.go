@@ -35,3 +35,22 @@ func (p progress) done() {
 		_ = p.bar.Finish() // a bar that cannot be drawn harms nobody
 	}
 }
+
+// newCount is a bar of things on a terminal, and nothing elsewhere.
+func newCount(w io.Writer, what string) progress {
+	if !onTerminal(w) {
+		return progress{}
+	}
+	return progress{progressbar.NewOptions64(-1,
+		progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+	)}
+}
+
+// at says how far it is.
+func (p progress) at(done, total uint64) {
+	if p.bar != nil {
+		p.bar.ChangeMax64(int64(total))
+		_ = p.bar.Set64(int64(done)) // a bar that cannot be drawn harms nobody
+	}
+}
