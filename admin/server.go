@@ -29,6 +29,7 @@ import (
 const (
 	pathFeed    = "/v1/feed"
 	pathLookup  = "/v1/feed/lookup"
+	pathSearch  = "/v1/feed/search"
 	pathBundles = "/v1/bundles/"
 )
 
@@ -207,7 +208,7 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	}
 	s.api = api
 	checks, err := server.New(server.Options{
-		Decider: s.engine, Tokens: known, Clock: s.engine.Now, Logger: o.Logger, Registerer: o.Registry,
+		Decider: s.engine, Searcher: s.engine, Tokens: known, Clock: s.engine.Now, Logger: o.Logger, Registerer: o.Registry,
 	})
 	if err != nil {
 		return nil, err
@@ -250,6 +251,7 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	}
 	server.Health{Ready: s.readiness, Gatherer: o.Registry}.Mount(mux)
 	mux.Handle(pathFeed, auth.Require(policies.ScopeBundles, http.HandlerFunc(feeds.ServeFeed)))
+	mux.Handle(pathSearch, auth.Require(policies.ScopeBundles, feeds.ServeSearch(s.engine)))
 	mux.Handle(pathLookup, auth.Require(policies.ScopeBundles, http.HandlerFunc(feeds.ServeLookup)))
 	mux.Handle("/", api)
 	return mux, nil

@@ -52,6 +52,7 @@ type Engine struct {
 	replace sync.Mutex // held by whoever makes the next root
 	cache   *cache
 	flights flights
+	kept    kept
 
 	heartbeat atomic.Int64 // the latest observed, nanoseconds of Unix time
 	skewed    atomic.Bool  // the clock's skew was logged
@@ -152,6 +153,11 @@ func (e *Engine) put(s *State, everything bool) {
 		next.since = next.number
 	}
 	e.current.Store(next)
+	if everything {
+		e.kept.clear()
+	} else {
+		e.kept.expire(e.now())
+	}
 	close(last.next)
 }
 

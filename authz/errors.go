@@ -13,6 +13,13 @@ type (
 	// wait. The caller answers 503 with Retry-After, never with older data.
 	RevisionError struct{ Want, Have policies.Revision }
 
+	// PlaceError says that the next page of a search cannot be of the revision of
+	// the first any more. The search must begin anew.
+	PlaceError struct {
+		Revision policies.Revision
+		Reason   string
+	}
+
 	// UnavailableError says that there is no state to answer from: none has
 	// arrived yet, or what answers need cannot be reached. Cause may be nil.
 	UnavailableError struct {
@@ -39,6 +46,10 @@ type (
 
 func (e *RevisionError) Error() string {
 	return fmt.Sprintf("revision %d is not here yet: the latest is %d", e.Want, e.Have)
+}
+
+func (e *PlaceError) Error() string {
+	return fmt.Sprintf("the page is of revision %d: %s: begin the search anew", e.Revision, e.Reason)
 }
 
 func (e *UnavailableError) Error() string {

@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -77,6 +78,9 @@ func (viewStore) Read(_ context.Context, txn storage.Transaction, path storage.P
 	}
 	if len(path) == 1 {
 		return nil, wholesale(path)
+	}
+	if recorded, ok := t.view.(*recordedView); ok {
+		recorded.paths = append(recorded.paths, slices.Clone(path))
 	}
 	value, err := readUsher(t.view, path[1:])
 	if err != nil {

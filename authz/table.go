@@ -36,6 +36,15 @@ func (t table[K, V]) all() iter.Seq2[K, V] {
 	}
 }
 
+// from iterates in the order of the keys, beginning with key or the next one.
+func (t table[K, V]) from(key K) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		if t.tree != nil {
+			t.tree.Ascend(key, yield)
+		}
+	}
+}
+
 // fork gives a table to set and delete in, while others read t.
 func (t table[K, V]) fork() table[K, V] {
 	if t.tree == nil {

@@ -51,6 +51,12 @@ const (
 	// MaxPageLimit and DefaultPageLimit bound a page of a list.
 	MaxPageLimit     = 1000
 	DefaultPageLimit = 100
+	// MaxSearchResults is the greatest number of results on a page of a search, and
+	// how many there are where none was asked for.
+	MaxSearchResults = 10_000
+	// MaxPageTokenLength bounds the token of a page of a search, which says what is
+	// searched for.
+	MaxPageTokenLength = 2048
 	// MaxCursorLength bounds an opaque cursor or page token.
 	MaxCursorLength = 1024
 

@@ -3,6 +3,7 @@ package ondemand
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/feed"
+	"github.com/usher-authz/usher/authz/problem"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -48,6 +50,7 @@ func newTestAdmin(tb testing.TB, start *authz.State) *testAdmin {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+feed.StreamPath, a.stream)
 	mux.HandleFunc("POST "+feed.LookupPath, a.lookup)
+	mux.HandleFunc("POST "+feed.SearchPath, a.search)
 	a.server = httptest.NewServer(mux)
 	tb.Cleanup(func() {
 		close(a.ended)
@@ -265,4 +268,39 @@ func (a *testAdmin) account(s *authz.State, want feed.LookupAccountRequest) *fee
 		}
 	}
 	return found
+}
+
+// search serves one search of the present state; a later page of any other is gone.
+func (a *testAdmin) search(w http.ResponseWriter, r *http.Request) {
+	if a.down.Load() {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	var req feed.SearchRequest
+	if err := json.UnmarshalRead(r.Body, &req); err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	search, err := req.Search()
+	least, parseErr := policies.ParseRevision(r.Header.Get(feed.MinRevisionHeader))
+	engine, makeErr := authz.New(authz.Options{Clock: func() time.Time { return testTime }, MinRevisionWait: -1})
+	if err != nil || parseErr != nil && search.From == nil || makeErr != nil || engine.Reset(a.state()) != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	found, err := engine.Search(r.Context(), least, search)
+	var place *authz.PlaceError
+	switch {
+	case errors.As(err, &place):
+		problem.Problem{Type: problem.Malformed, Status: http.StatusGone, Detail: place.Reason}.Write(w)
+		return
+	case err != nil:
+		problem.Problem{Type: problem.RevisionBehind, Status: http.StatusServiceUnavailable, Detail: err.Error()}.Write(w)
+		return
+	}
+	resp := feed.SearchResponse{Platform: a.state().Platform(), Revision: found.Revision, IDs: found.IDs}
+	if found.Next != nil {
+		resp.Next = &feed.SearchPlace{Revision: found.Next.Revision, After: found.Next.After}
+	}
+	_ = json.MarshalWrite(w, resp)
 }

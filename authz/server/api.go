@@ -14,12 +14,16 @@ import (
 const (
 	PathEvaluation  = "/access/v1/evaluation"
 	PathEvaluations = "/access/v1/evaluations"
+	PathSubjects    = "/access/v1/search/subject"
+	PathResources   = "/access/v1/search/resource"
+	PathActions     = "/access/v1/search/action"
 	PathMetadata    = "/.well-known/authzen-configuration"
 )
 
 // API is the check API. Any number of listeners may serve it.
 type API struct {
 	decider  authz.Decider
+	searcher authz.Searcher
 	auth     *Authenticator // nil: no tokens are known
 	logger   *slog.Logger
 	metrics  *metrics
@@ -37,7 +41,7 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics of the check API: %w", err)
 	}
-	a := &API{decider: o.Decider, logger: o.Logger, metrics: m, decoders: newDecoders()}
+	a := &API{decider: o.Decider, searcher: o.Searcher, logger: o.Logger, metrics: m, decoders: newDecoders()}
 	if o.Tokens != nil {
 		a.auth = NewAuthenticator(o.Tokens, o.Clock)
 	}
@@ -63,7 +67,12 @@ func (a *API) Mount(mux *http.ServeMux, l Listener) error {
 	}
 	mount(http.MethodPost, PathEvaluation, a.handle(endpointEvaluation, l.Auth, a.evaluation))
 	mount(http.MethodPost, PathEvaluations, a.handle(endpointEvaluations, l.Auth, a.evaluations))
-	mount(http.MethodGet, PathMetadata, metadata(l.PublicURL))
+	mount(http.MethodPost, PathSubjects, a.handle(endpointSubjects, l.Auth, a.searchOf(authz.SoughtSubjects)))
+	mount(http.MethodPost, PathResources, a.handle(endpointResources, l.Auth, a.searchOf(authz.SoughtResources)))
+	mount(http.MethodPost, PathActions, a.handle(endpointActions, l.Auth, a.searchOf(authz.SoughtActions)))
+	for _, path := range metadataPaths(l.PublicURL) {
+		mount(http.MethodGet, path, metadata(l.PublicURL))
+	}
 	return nil
 }
 

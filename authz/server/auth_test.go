@@ -82,6 +82,11 @@ func (b broken) Decide(context.Context, policies.Revision, []authz.Question) ([]
 	return []authz.Decision{d, d}, err
 }
 
+func (b broken) Search(context.Context, policies.Revision, authz.Search) (authz.Found, error) {
+	d, err := b.check()
+	return authz.Found{Revision: d.Revision}, err
+}
+
 // TestErrorsAreNeverAnAllow: a panic or an error inside is a 500 with a trace id
 // that the log has too, and not a word of the cause.
 func TestErrorsAreNeverAnAllow(t *testing.T) {
@@ -97,7 +102,7 @@ func TestErrorsAreNeverAnAllow(t *testing.T) {
 			var log strings.Builder
 			registry := prometheus.NewPedanticRegistry()
 			api, err := server.New(server.Options{
-				Decider: broken{check}, Logger: slog.New(slog.NewJSONHandler(&log, nil)), Registerer: registry,
+				Decider: broken{check}, Searcher: broken{check}, Logger: slog.New(slog.NewJSONHandler(&log, nil)), Registerer: registry,
 			})
 			require.NoError(t, err)
 			door := open(t, api, server.Listener{Auth: server.AuthNone})
@@ -154,7 +159,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewPedanticRegistry()
 	engine := newEngine(t, newState(t, company(t)), now)
-	api, err := server.New(server.Options{Decider: engine, Registerer: registry})
+	api, err := server.New(server.Options{Decider: engine, Searcher: engine, Registerer: registry})
 	require.NoError(t, err)
 	door := open(t, api, server.Listener{Auth: server.AuthNone})
 	door.post(t, server.PathEvaluation, whole)
@@ -169,7 +174,7 @@ func TestMetrics(t *testing.T) {
 		"usher_server_batch_items":                          1,
 	}, gathered(t, registry))
 	// Two APIs cannot share a registry.
-	_, err = server.New(server.Options{Decider: engine, Registerer: registry})
+	_, err = server.New(server.Options{Decider: engine, Searcher: engine, Registerer: registry})
 	require.ErrorContains(t, err, "register the metrics of the check API")
 }
 

@@ -132,11 +132,8 @@ func (d *decoder) keep() bool {
 // their meaning. The error is a [policies.MalformedError] or a tooLargeError.
 func (d *decoder) decode(asBatch bool) error {
 	d.json.Reset(&d.body)
-	if err := d.top(asBatch); err != nil {
-		return syntaxFault(err)
-	}
-	if _, err := d.json.ReadToken(); !errors.Is(err, io.EOF) {
-		return &policies.MalformedError{Reason: "the body has something after the JSON object"}
+	if err := d.whole(d.top(asBatch)); err != nil {
+		return err
 	}
 	r := &d.request
 	r.batch = asBatch && len(r.items) > 0
@@ -149,6 +146,17 @@ func (d *decoder) decode(asBatch bool) error {
 	for i := range r.items {
 		r.items[i].or(&r.top)
 		r.items[i].check("")
+	}
+	return nil
+}
+
+// whole makes sure that the body was read to its end; err is what reading it gave.
+func (d *decoder) whole(err error) error {
+	if err != nil {
+		return syntaxFault(err)
+	}
+	if _, err := d.json.ReadToken(); !errors.Is(err, io.EOF) {
+		return &policies.MalformedError{Reason: "the body has something after the JSON object"}
 	}
 	return nil
 }

@@ -42,10 +42,13 @@ func problemOf(err error) problem.Problem {
 		forbidden   *policies.ForbiddenError
 		revision    *authz.RevisionError
 		unavailable *authz.UnavailableError
+		place       *authz.PlaceError
 	)
 	switch {
 	case errors.As(err, &malformed):
 		return problem.Problem{Type: problem.Malformed, Status: http.StatusBadRequest, Detail: malformed.Reason, Where: malformed.Where}
+	case errors.As(err, &place):
+		return problem.Problem{Type: problem.Malformed, Status: http.StatusBadRequest, Detail: place.Error(), Where: "/page/token"}
 	case errors.As(err, &actAs):
 		return problem.Problem{Type: problem.ActAs, Status: http.StatusBadRequest, Detail: err.Error(), Where: "Usher-Act-As"}
 	case errors.As(err, &tooLarge):

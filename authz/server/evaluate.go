@@ -38,6 +38,14 @@ func checkContent(h http.Header) error {
 
 // read reads and decodes the body of r.
 func (d *decoder) read(w http.ResponseWriter, r *http.Request, asBatch bool) error {
+	if err := d.load(w, r); err != nil {
+		return err
+	}
+	return d.decode(asBatch)
+}
+
+// load reads the body of r.
+func (d *decoder) load(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > policies.MaxBodyBytes {
 		return &tooLargeError{"the body has too many bytes", policies.MaxBodyBytes}
 	}
@@ -49,7 +57,7 @@ func (d *decoder) read(w http.ResponseWriter, r *http.Request, asBatch bool) err
 		// The connection broke or was too slow, or the chunks are not what they say.
 		return &policies.MalformedError{Reason: "the body could not be read to its end"}
 	}
-	return d.decode(asBatch)
+	return nil
 }
 
 // withDecoder lends answer a decoder that nobody else has.

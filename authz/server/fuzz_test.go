@@ -34,7 +34,7 @@ func FuzzEvaluation(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	engine := newEngine(f, newState(f, company(f)), now)
-	api, err := server.New(server.Options{Decider: engine})
+	api, err := server.New(server.Options{Decider: engine, Searcher: engine})
 	require.NoError(f, err)
 	mux := http.NewServeMux()
 	require.NoError(f, api.Mount(mux, server.Listener{Auth: server.AuthNone}))

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -12,6 +13,21 @@ type configuration struct {
 	PolicyDecisionPoint       string `json:"policy_decision_point"`
 	AccessEvaluationEndpoint  string `json:"access_evaluation_endpoint"`
 	AccessEvaluationsEndpoint string `json:"access_evaluations_endpoint"`
+	SearchSubjectEndpoint     string `json:"search_subject_endpoint"`
+	SearchResourceEndpoint    string `json:"search_resource_endpoint"`
+	SearchActionEndpoint      string `json:"search_action_endpoint"`
+}
+
+// metadataPaths are where a listener has its metadata: below a public URL with a
+// path that path comes last (AuthZEN, Obtaining Policy Decision Point Metadata).
+func metadataPaths(publicURL string) []string {
+	paths := []string{PathMetadata}
+	if u, err := url.Parse(publicURL); err == nil {
+		if below := strings.TrimSuffix(u.EscapedPath(), "/"); below != "" && !strings.ContainsAny(below, "{}%") {
+			paths = append(paths, PathMetadata+below)
+		}
+	}
+	return paths
 }
 
 // metadata answers GET /.well-known/authzen-configuration for a listener.
@@ -29,6 +45,9 @@ func metadata(publicURL string) http.HandlerFunc {
 			PolicyDecisionPoint:       base,
 			AccessEvaluationEndpoint:  base + PathEvaluation,
 			AccessEvaluationsEndpoint: base + PathEvaluations,
+			SearchSubjectEndpoint:     base + PathSubjects,
+			SearchResourceEndpoint:    base + PathResources,
+			SearchActionEndpoint:      base + PathActions,
 		})
 	}
 }

@@ -18,7 +18,12 @@ type endpoint string
 const (
 	endpointEvaluation  endpoint = "evaluation"
 	endpointEvaluations endpoint = "evaluations"
+	endpointSubjects    endpoint = "search_subject"
+	endpointResources   endpoint = "search_resource"
+	endpointActions     endpoint = "search_action"
 )
+
+var endpoints = []endpoint{endpointEvaluation, endpointEvaluations, endpointSubjects, endpointResources, endpointActions}
 
 // reasons are all that an answer may have.
 var reasons = []policies.Reason{
@@ -37,6 +42,7 @@ type metrics struct {
 	refused   *prometheus.CounterVec
 	seconds   map[endpoint]prometheus.Observer
 	items     prometheus.Observer
+	found     prometheus.Observer
 	inFlight  prometheus.Gauge
 }
 
@@ -62,13 +68,18 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Help:    "Evaluations in one batch.",
 		Buckets: prometheus.ExponentialBuckets(1, 4, 6),
 	})
+	found := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "usher_server_search_results",
+		Help:    "Results on one page of a search.",
+		Buckets: prometheus.ExponentialBuckets(1, 10, 5), //nolint:mnd // 1 to 10,000, the most there can be
+	})
 	inFlight := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "usher_server_in_flight",
 		Help: "Requests of the check API that are being answered; many for long is bad: they wait for a revision, or for Redis.",
 	})
 	if r != nil {
 		var errs []error
-		for _, c := range []prometheus.Collector{decisions, refused, seconds, items, inFlight} {
+		for _, c := range []prometheus.Collector{decisions, refused, seconds, items, found, inFlight} {
 			errs = append(errs, r.Register(c))
 		}
 		if err := errors.Join(errs...); err != nil {
@@ -81,6 +92,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		refused:   refused,
 		seconds:   map[endpoint]prometheus.Observer{},
 		items:     items,
+		found:     found,
 		inFlight:  inFlight,
 	}
 	for _, reason := range reasons {
@@ -90,7 +102,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}
 		m.decisions[reason] = decisions.WithLabelValues(outcome, string(reason))
 	}
-	for _, e := range []endpoint{endpointEvaluation, endpointEvaluations} {
+	for _, e := range endpoints {
 		m.seconds[e] = seconds.WithLabelValues(string(e))
 	}
 	return m, nil

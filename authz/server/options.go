@@ -15,7 +15,8 @@ import (
 
 // Options configures an [API].
 type Options struct {
-	Decider authz.Decider // required
+	Decider  authz.Decider  // required
+	Searcher authz.Searcher // required
 	// Tokens knows the service tokens; required by listeners with [AuthToken].
 	Tokens Tokens
 
@@ -26,8 +27,8 @@ type Options struct {
 
 // Validate reports every problem of o at once.
 func (o Options) Validate() error {
-	if o.Decider == nil {
-		return errors.New("a check API needs a Decider")
+	if o.Decider == nil || o.Searcher == nil {
+		return errors.New("a check API needs a Decider and a Searcher")
 	}
 	return nil
 }

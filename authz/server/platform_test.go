@@ -48,11 +48,15 @@ func secret(fill byte) string {
 
 // newState puts documents on a platform with the tokens above.
 func newState(t require.TestingT, documents ...policies.Document) *authz.State {
+	return newStateAt(t, startRevision, documents...)
+}
+
+func newStateAt(t require.TestingT, revision policies.Revision, documents ...policies.Document) *authz.State {
 	catalogue, err := policies.EmbeddedCatalogue()
 	require.NoError(t, err)
 	inForce, err := policies.NewPolicyInForce(catalogue, rego.Modules())
 	require.NoError(t, err)
-	builder := authz.NewBuilder(authz.Header{Platform: platform, Revision: startRevision})
+	builder := authz.NewBuilder(authz.Header{Platform: platform, Revision: revision})
 	add := func(kind policies.Kind, id string, body any) {
 		object, err := policies.NewObject(kind, "", id, body)
 		require.NoError(t, err)
@@ -126,10 +130,16 @@ type door struct {
 	http  *http.Client
 }
 
-func newAPI(tb testing.TB, engine authz.Decider, tokens server.Tokens) *server.API {
+// answers is what an API needs.
+type answers interface {
+	authz.Decider
+	authz.Searcher
+}
+
+func newAPI(tb testing.TB, engine answers, tokens server.Tokens) *server.API {
 	tb.Helper()
 	api, err := server.New(server.Options{
-		Decider: engine, Tokens: tokens, Clock: func() time.Time { return now },
+		Decider: engine, Searcher: engine, Tokens: tokens, Clock: func() time.Time { return now },
 		Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)), Registerer: prometheus.NewPedanticRegistry(),
 	})
 	require.NoError(tb, err)

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/server"
 )
 
@@ -71,12 +70,12 @@ func New(o Options) (*Sidecar, error) {
 		return nil, err
 	}
 	s.source = from
-	var decider authz.Decider = from
+	answers := from
 	if o.MaxStaleness > 0 {
-		decider = staleness{from, o.MaxStaleness}
+		answers = staleness{from, o.MaxStaleness}
 	}
 	s.api, err = server.New(server.Options{
-		Decider: decider, Tokens: from.tokens(), Clock: from.now, Logger: o.Logger, Registerer: o.Registry,
+		Decider: answers, Searcher: answers, Tokens: from.tokens(), Clock: from.now, Logger: o.Logger, Registerer: o.Registry,
 	})
 	if err != nil {
 		return nil, err

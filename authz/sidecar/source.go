@@ -12,6 +12,7 @@ import (
 // source is where answers come from; one for each mode.
 type source interface {
 	authz.Decider
+	authz.Searcher
 	// tokens are those of the platform; nil: there are none.
 	tokens() server.Tokens
 	// now is the clock of the platform.
@@ -60,4 +61,12 @@ func (s staleness) Decide(ctx context.Context, least policies.Revision, question
 		return nil, err
 	}
 	return s.source.Decide(ctx, least, questions)
+}
+
+// Search implements [authz.Searcher].
+func (s staleness) Search(ctx context.Context, least policies.Revision, search authz.Search) (authz.Found, error) {
+	if err := s.fresh(); err != nil {
+		return authz.Found{}, err
+	}
+	return s.source.Search(ctx, least, search)
 }

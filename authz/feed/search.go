@@ -1,0 +1,149 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/policies"
+)
+
+// SearchPath is where an admin server searches the whole platform for a sidecar that
+// has only parts of it.
+const SearchPath = "/v1/feed/search"
+
+// MaxSearchAnswer bounds the answer to a search that a client reads.
+const MaxSearchAnswer = 16 << 20
+
+// SearchRequest is an [authz.Search] on its way; the least revision travels as a
+// header.
+type SearchRequest struct {
+	Sought authz.Sought   `json:"sought"`
+	Asked  SearchQuestion `json:"asked"`
+	Limit  int            `json:"limit"`
+	From   *SearchPlace   `json:"from,omitempty"`
+}
+
+// SearchQuestion is an [authz.Question] on its way.
+type SearchQuestion struct {
+	SubjectType  string `json:"subject_type"`
+	Subject      string `json:"subject"`
+	Action       string `json:"action"`
+	ResourceType string `json:"resource_type"`
+	Resource     string `json:"resource"`
+}
+
+// SearchPlace is an [authz.Place] on its way.
+type SearchPlace struct {
+	Revision policies.Revision `json:"revision"`
+	After    string            `json:"after"`
+}
+
+// SearchResponse is an [authz.Found] on its way.
+type SearchResponse struct {
+	Platform string            `json:"platform"`
+	Revision policies.Revision `json:"revision"`
+	IDs      []string          `json:"ids"`
+	Next     *SearchPlace      `json:"next,omitempty"`
+}
+
+// NewSearchRequest puts s on its way.
+func NewSearchRequest(s authz.Search) SearchRequest {
+	r := SearchRequest{
+		Sought: s.Sought, Limit: s.Limit,
+		Asked: SearchQuestion{
+			SubjectType: s.Question.SubjectType, Subject: s.Question.Subject, Action: s.Question.Action,
+			ResourceType: s.Question.ResourceType, Resource: s.Question.ResourceID,
+		},
+	}
+	if s.From != nil {
+		r.From = &SearchPlace{s.From.Revision, s.From.After}
+	}
+	return r
+}
+
+// Search is what r carries. The error says what is out of range.
+func (r SearchRequest) Search() (authz.Search, error) {
+	s := authz.Search{
+		Sought: r.Sought, Limit: r.Limit,
+		Question: authz.Question{
+			SubjectType: r.Asked.SubjectType, Subject: r.Asked.Subject, Action: r.Asked.Action,
+			ResourceType: r.Asked.ResourceType, ResourceID: r.Asked.Resource,
+		},
+	}
+	if r.From != nil {
+		s.From = &authz.Place{Revision: r.From.Revision, After: r.From.After}
+	}
+	switch {
+	case r.Sought > authz.SoughtActions:
+		return s, errors.New("what is sought is none of subjects, resources and actions")
+	case r.Limit < 0 || r.Limit > policies.MaxSearchResults:
+		return s, errors.New("the limit is out of range")
+	case r.From != nil && r.From.Revision > policies.MaxRevision:
+		return s, errors.New("the revision of the page is out of range")
+	}
+	return s, nil
+}
+
+// Search asks the server for s, at revision least or a later one. It honours ctx, and
+// does not try again. The error is an [*authz.PlaceError], a [*StatusError] (503
+// while the server has not reached least), a [*RefusedError] (of another platform),
+// an [*AnswerError], or the network's.
+func (c *Client) Search(ctx context.Context, least policies.Revision, s authz.Search) (authz.Found, error) {
+	body, err := json.Marshal(NewSearchRequest(s))
+	if err != nil {
+		return authz.Found{}, fmt.Errorf("encode a search: %w", err)
+	}
+	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}
+	if least > 0 {
+		header.Set(MinRevisionHeader, least.String())
+	}
+	resp, err := c.do(ctx, http.MethodPost, SearchPath, nil, bytes.NewReader(body), header)
+	var status *StatusError
+	if errors.As(err, &status) && status.Status == http.StatusGone && s.From != nil {
+		return authz.Found{}, &authz.PlaceError{Revision: s.From.Revision, Reason: status.Problem.Detail}
+	}
+	if err != nil {
+		return authz.Found{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	in, closeBody, err := decompress(resp.Header.Get("Content-Encoding"), resp.Body)
+	if err != nil {
+		return authz.Found{}, err
+	}
+	defer closeBody()
+	return c.readSearch(in, least, s)
+}
+
+func (c *Client) readSearch(in io.Reader, least policies.Revision, s authz.Search) (authz.Found, error) {
+	data, err := io.ReadAll(io.LimitReader(in, MaxSearchAnswer+1))
+	var answer SearchResponse
+	switch {
+	case err != nil:
+		return authz.Found{}, &AnswerError{fmt.Errorf("read: %w", err)}
+	case len(data) > MaxSearchAnswer:
+		return authz.Found{}, &AnswerError{fmt.Errorf("longer than %d bytes", MaxSearchAnswer)}
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return authz.Found{}, &AnswerError{fmt.Errorf("decode: %w", err)}
+	}
+	if platform := c.Status().Platform; platform != "" && answer.Platform != platform {
+		return authz.Found{}, refuse(RefusedPlatform, fmt.Errorf("an answer of platform %q, not of %q", answer.Platform, platform))
+	}
+	if answer.Platform == "" || answer.Revision < least || !goodRevision(answer.Revision) ||
+		s.From != nil && answer.Revision != s.From.Revision || len(answer.IDs) > s.Limit {
+		return authz.Found{}, &AnswerError{fmt.Errorf(
+			"%d results of platform %q at revision %d do not answer the search", len(answer.IDs), answer.Platform, answer.Revision)}
+	}
+	found := authz.Found{Revision: answer.Revision, IDs: answer.IDs}
+	if answer.Next != nil {
+		found.Next = &authz.Place{Revision: answer.Revision, After: answer.Next.After}
+	}
+	return found, nil
+}
