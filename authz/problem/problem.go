@@ -60,12 +60,18 @@ func (p Problem) Write(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
+	p.Head(h)
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body)
+}
+
+// Head sets the headers that p has in whatever form it is sent: when to come back, and
+// how to say who one is.
+func (p Problem) Head(h http.Header) {
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
 	}
 	if p.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(body)
 }

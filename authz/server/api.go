@@ -70,6 +70,16 @@ func (a *API) Mount(mux *http.ServeMux, l Listener) error {
 	mount(http.MethodPost, PathSubjects, a.handle(endpointSubjects, l.Auth, a.searchOf(authz.SoughtSubjects)))
 	mount(http.MethodPost, PathResources, a.handle(endpointResources, l.Auth, a.searchOf(authz.SoughtResources)))
 	mount(http.MethodPost, PathActions, a.handle(endpointActions, l.Auth, a.searchOf(authz.SoughtActions)))
+	// One pattern for both methods: more would not tell the paths apart that clients
+	// escape.
+	answer, refuse := a.handle(endpointData, l.Auth, a.data), dataMethods
+	mux.Handle(PathData, RequestID(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost || r.Method == http.MethodGet {
+			answer(w, r)
+			return
+		}
+		refuse(w, r)
+	})))
 	for _, path := range metadataPaths(l.PublicURL) {
 		mount(http.MethodGet, path, metadata(l.PublicURL))
 	}
@@ -84,7 +94,7 @@ func (a *API) handle(e endpoint, auth Auth, answer func(http.ResponseWriter, *ht
 		a.metrics.inFlight.Inc()
 		defer a.metrics.inFlight.Dec()
 		defer a.recovered(w, r, e)
-		err := a.admit(r, auth)
+		err := a.admit(r, e, auth)
 		if err == nil {
 			err = answer(w, r)
 		}

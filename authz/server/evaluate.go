@@ -21,8 +21,8 @@ var contentType = []string{applicationJSON}
 // checkContent refuses a body that is not said to be JSON (AuthZEN, HTTPS JSON
 // Binding); usher has a 400 for it.
 func checkContent(h http.Header) error {
-	if encoding, ok := h["Content-Encoding"]; ok && (len(encoding) != 1 || !strings.EqualFold(encoding[0], "identity")) {
-		return &policies.MalformedError{Where: "Content-Encoding", Reason: "the body must not be encoded"}
+	if err := checkEncoding(h); err != nil {
+		return err
 	}
 	values := h["Content-Type"]
 	if len(values) == 1 {
@@ -34,6 +34,14 @@ func checkContent(h http.Header) error {
 		}
 	}
 	return &policies.MalformedError{Where: "Content-Type", Reason: "the content type must be application/json"}
+}
+
+// checkEncoding refuses a body that is compressed.
+func checkEncoding(h http.Header) error {
+	if encoding, ok := h["Content-Encoding"]; ok && (len(encoding) != 1 || !strings.EqualFold(encoding[0], "identity")) {
+		return &policies.MalformedError{Where: "Content-Encoding", Reason: "the body must not be encoded"}
+	}
+	return nil
 }
 
 // read reads and decodes the body of r.

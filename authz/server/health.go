@@ -34,6 +34,11 @@ type healthBody struct {
 	Status string `json:"status"`
 }
 
+// unhealthyBody is an error as OPA's health API has it.
+type unhealthyBody struct {
+	Error string `json:"error"`
+}
+
 type readyBody struct {
 	Ready      bool              `json:"ready"`
 	Reason     string            `json:"reason,omitempty"`
@@ -49,7 +54,12 @@ func (h Health) Mount(mux *http.ServeMux) {
 		mux.Handle("GET "+path, RequestID(handler))
 		mux.Handle(path, RequestID(methodNotAllowed(http.MethodGet)))
 	}
-	mount("/health", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	mount("/health", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// OPA's ?bundles and ?plugins ask whether there is something to answer from.
+		if (flag(r.URL, "bundles") || flag(r.URL, "plugins")) && !h.Ready().Ready {
+			writeJSON(w, http.StatusInternalServerError, unhealthyBody{Error: "not ready: " + h.Ready().Reason})
+			return
+		}
 		writeJSON(w, http.StatusOK, healthBody{Status: "ok"})
 	}))
 	mount("/ready", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

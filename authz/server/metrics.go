@@ -21,9 +21,10 @@ const (
 	endpointSubjects    endpoint = "search_subject"
 	endpointResources   endpoint = "search_resource"
 	endpointActions     endpoint = "search_action"
+	endpointData        endpoint = "data"
 )
 
-var endpoints = []endpoint{endpointEvaluation, endpointEvaluations, endpointSubjects, endpointResources, endpointActions}
+var endpoints = []endpoint{endpointEvaluation, endpointEvaluations, endpointSubjects, endpointResources, endpointActions, endpointData}
 
 // reasons are all that an answer may have.
 var reasons = []policies.Reason{

@@ -38,7 +38,7 @@ func NotFound(w http.ResponseWriter, _ *http.Request) {
 }
 
 // admit decides whether the request is looked at.
-func (a *API) admit(r *http.Request, auth Auth) error {
+func (a *API) admit(r *http.Request, e endpoint, auth Auth) error {
 	if auth != AuthNone {
 		token, err := a.auth.Authenticate(r)
 		if err != nil {
@@ -51,6 +51,9 @@ func (a *API) admit(r *http.Request, auth Auth) error {
 	if _, ok := r.Header["Usher-Act-As"]; ok {
 		return actAsError{}
 	}
+	if e == endpointData {
+		return checkEncoding(r.Header) // OPA takes JSON under any name
+	}
 	return checkContent(r.Header)
 }
 
@@ -61,7 +64,16 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, e endpoint, err error
 		p.TraceID = rand.Text()
 		a.logger.ErrorContext(r.Context(), "a check failed", "endpoint", e, "trace_id", p.TraceID, "error", err)
 	}
+	a.refuse(w, e, p)
+}
+
+// refuse answers with p, in the form that the endpoint has.
+func (a *API) refuse(w http.ResponseWriter, e endpoint, p problem.Problem) {
 	a.metrics.refuse(e, p.Status)
+	if e == endpointData {
+		writeDataError(w, p)
+		return
+	}
 	p.Write(w)
 }
 
@@ -78,6 +90,5 @@ func (a *API) recovered(w http.ResponseWriter, r *http.Request, e endpoint) {
 	p.TraceID = rand.Text()
 	a.logger.ErrorContext(r.Context(), "a check panicked",
 		"endpoint", e, "trace_id", p.TraceID, "panic", cause, "stack", string(debug.Stack()))
-	a.metrics.refuse(e, p.Status)
-	p.Write(w)
+	a.refuse(w, e, p)
 }

@@ -1,0 +1,154 @@
+package server_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/authz/server"
+	"github.com/usher-authz/usher/policies"
+)
+
+// dataAnswer is what a client of OPA's Data API reads.
+type dataAnswer struct {
+	Result     jsontext.Value   `json:"result"`
+	DecisionID string           `json:"decision_id"`
+	Metrics    map[string]int64 `json:"metrics"`
+	Warning    *dataFault       `json:"warning"`
+}
+
+type dataFault struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func (a answer) data(t *testing.T) (d dataAnswer) {
+	t.Helper()
+	require.Equal(t, http.StatusOK, a.status, "%s", a.body)
+	require.Equal(t, "application/json", a.header.Get("Content-Type"))
+	require.NoError(t, json.Unmarshal(a.body, &d, json.RejectUnknownMembers(true)))
+	return d
+}
+
+// TestData: the Data API has the decision of the check API, byte for byte, and its
+// boolean.
+func TestData(t *testing.T) {
+	t.Parallel()
+	door := openState(t, newState(t, company(t)))
+	ask := `{` + mia + `,"action":{"name":"acme.Say"},` + onE + `,"context":{"explain":true}}`
+	want := door.post(t, server.PathEvaluation, ask)
+	for name, path := range map[string]string{
+		"as it is":                    "/v1/data/usher/authz/decision",
+		"as npm's client escapes it":  "/v1/data/usher%2Fauthz%2Fdecision",
+		"with a slash at the end":     "/v1/data/usher/authz/decision/",
+		"with parameters it may have": "/v1/data/usher/authz/decision?explain=off&strict-builtin-errors&provenance=false",
+	} {
+		got := door.post(t, path, `{"input":`+ask+`}`).data(t)
+		require.Equal(t, string(want.body), string(got.Result), name)
+		require.NoError(t, uuid.Validate(got.DecisionID))
+		require.Nil(t, got.Metrics)
+		require.Nil(t, got.Warning)
+	}
+	for path, want := range map[string]string{
+		"allow":                           `true`,
+		"decision/decision":               `true`,
+		"decision/context/reason":         `"granted"`,
+		"decision/context/roles/0":        `"Rôle \"R\" <b>"`,
+		"decision/context/levels/base":    `[]`,
+		"decision/context/roles/1":        ``,
+		"decision/context/roles/x":        ``,
+		"decision/context/nothing":        ``,
+		"decision/context/reason/further": ``,
+		"allow/further":                   ``,
+	} {
+		require.Equal(t, want, string(door.post(t, "/v1/data/usher/authz/"+path, `{"input":`+ask+`}`).data(t).Result), path)
+	}
+	for _, undefined := range []string{"", "usher/authz", "usher/authz/effective", "usher/authz/decisions", "usher/accounts", "system"} {
+		require.JSONEq(t, `{}`, string(door.post(t, "/v1/data/"+undefined, `{"input":`+ask+`}`).body), undefined)
+	}
+	got := door.post(t, "/v1/data/usher/authz/allow?metrics&pretty=true", `{"other":[1],"input":`+ask+`}`)
+	require.Positive(t, got.data(t).Metrics["timer_server_handler_ns"])
+	require.True(t, strings.HasPrefix(string(got.body), "{\n  \"decision_id\": "), "%s", got.body)
+	// OPA takes JSON under any name.
+	require.Equal(t, "true", string(door.post(t, "/v1/data/usher/authz/allow", `{"input":`+ask+`}`, "Content-Type", "").data(t).Result))
+}
+
+// TestDataWithoutAQuestion: what is no request is denied, as Rego denies it.
+func TestDataWithoutAQuestion(t *testing.T) {
+	t.Parallel()
+	door := openState(t, newState(t, company(t)))
+	const denied = `{"decision":false,"context":{"reason":"invalid_request","revision":7}}`
+	for _, body := range []string{
+		`{"input":{}}`, `{"input":null}`, `{"input":[]}`, `{"input":7}`, `{"input":{` + mia + `,` + start + `}}`,
+		`{"input":{` + mia + `,` + start + `,` + onE + `,"context":{"min_revision":-1}}}`,
+	} {
+		got := door.post(t, "/v1/data/usher/authz/decision", body).data(t)
+		require.Equal(t, denied, string(got.Result), body)
+		require.Nil(t, got.Warning)
+		require.Equal(t, "false", string(door.post(t, "/v1/data/usher/authz/allow", body).data(t).Result), body)
+	}
+	for _, body := range []string{``, `{}`, `{"Input":{}}`} {
+		got := door.post(t, "/v1/data/usher/authz/decision", body).data(t)
+		require.Equal(t, denied, string(got.Result))
+		require.Equal(t, &dataFault{"api_usage_warning", "'input' key missing from the request"}, got.Warning)
+	}
+	open := open(t, newAPI(t, newEngine(t, newState(t, company(t)), now), nil), server.Listener{Auth: server.AuthNone})
+	require.Equal(t, denied, string(open.get(t, "/v1/data/usher/authz/decision").data(t).Result))
+	got := open.get(t, "/v1/data/usher/authz/allow?input="+strings.NewReplacer(`"`, "%22", "{", "%7B", "}", "%7D").Replace(whole))
+	require.Equal(t, "true", string(got.data(t).Result))
+}
+
+// TestDataFaults: errors have OPA's form, and its codes where it has one.
+func TestDataFaults(t *testing.T) {
+	t.Parallel()
+	door := openState(t, newState(t, company(t)))
+	fault := func(got answer, status int) dataFault {
+		require.Equal(t, status, got.status, "%s", got.body)
+		require.Equal(t, "application/json", got.header.Get("Content-Type"))
+		var f dataFault
+		require.NoError(t, json.Unmarshal(got.body, &f, json.RejectUnknownMembers(true)))
+		require.NotEmpty(t, f.Message)
+		return f
+	}
+	const path = "/v1/data/usher/authz/allow"
+	for _, body := range []string{`{"input":`, `[]`, `7`, `{"input":{},"input":{}}`, `{} {}`, `{"input":{"subject":{},"subject":{}}}`} {
+		require.Equal(t, "invalid_parameter", fault(door.post(t, path, body), http.StatusBadRequest).Code, body)
+	}
+	require.Equal(t, "invalid_parameter", fault(door.post(t, path, `{}`, "Content-Encoding", "gzip"), http.StatusBadRequest).Code)
+	require.Equal(t, "invalid_parameter", fault(door.post(t, path, `{"x":"`+strings.Repeat("x", policies.MaxBodyBytes)+`"}`), http.StatusRequestEntityTooLarge).Code)
+	got := door.post(t, path, `{}`, "Authorization", "")
+	require.Equal(t, "unauthorized", fault(got, http.StatusUnauthorized).Code)
+	require.Equal(t, "Bearer", got.header.Get("WWW-Authenticate"))
+	require.Equal(t, "unauthorized", fault(door.post(t, path, `{}`, "Authorization", "Bearer "+bundlesToken), http.StatusForbidden).Code)
+	late := door.post(t, path, `{"input":{`+mia+`,`+start+`,`+onE+`,"context":{"min_revision":8}}}`)
+	require.Equal(t, "unavailable", fault(late, http.StatusServiceUnavailable).Code)
+	require.NotEmpty(t, late.header.Get("Retry-After"))
+	require.Equal(t, "unavailable", fault(door.post(t, path, `{}`, "Usher-Min-Revision", "8"), http.StatusServiceUnavailable).Code)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, door.url+path, http.NoBody)
+	require.NoError(t, err)
+	require.Equal(t, "method_not_allowed", fault(door.send(t, r), http.StatusMethodNotAllowed).Code)
+}
+
+// TestHealthAsOPA: ?bundles asks whether there is something to answer from.
+func TestHealthAsOPA(t *testing.T) {
+	t.Parallel()
+	for _, ready := range []bool{false, true} {
+		mux := http.NewServeMux()
+		server.Health{Ready: func() server.Readiness { return server.Readiness{Ready: ready, Reason: "why"} }, Gatherer: prometheus.NewRegistry()}.Mount(mux)
+		for query, asks := range map[string]bool{"": false, "?bundles=false": false, "?bundles": true, "?plugins&bundles=true": true} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/health"+query, http.NoBody)
+			require.NoError(t, err)
+			want := http.StatusOK
+			if asks && !ready {
+				want = http.StatusInternalServerError
+			}
+			require.Equal(t, want, record(mux, r).Code, query)
+		}
+	}
+}
