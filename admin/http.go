@@ -80,7 +80,7 @@ func classOf(path string) class {
 	switch {
 	case path == "/v1/import":
 		return classImport
-	case path == pathFeed, strings.HasPrefix(path, pathBundles):
+	case path == pathFeed, strings.HasPrefix(path, pathBundles), strings.HasSuffix(path, "/events"):
 		return classStream
 	case path == "/health", path == "/ready", path == "/metrics":
 		return classProbe

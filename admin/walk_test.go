@@ -19,6 +19,7 @@ type operation struct {
 	who          string
 	body         bool
 	query        []string // required parameters
+	stream       bool     // a usual answer has no end
 }
 
 func (p *platform) operations() []operation {
@@ -36,7 +37,9 @@ func (p *platform) operations() []operation {
 				In       string `json:"in"`
 				Required bool   `json:"required"`
 			} `json:"parameters"`
-			Responses map[string]struct{} `json:"responses"`
+			Responses map[string]struct {
+				Content map[string]struct{} `json:"content"`
+			} `json:"responses"`
 		} `json:"paths"`
 	}
 	require.NoError(p.t, json.Unmarshal(p.do("GET", "/openapi.json", nil, without("Authorization")).want(200).body, &document))
@@ -50,6 +53,7 @@ func (p *platform) operations() []operation {
 					op.query = append(op.query, x.Name)
 				}
 			}
+			_, op.stream = o.Responses["200"].Content["text/event-stream"]
 			for _, status := range []string{"400", "401", "403", "500", "503"} {
 				require.Contains(p.t, o.Responses, status, "%s %s", method, path)
 			}
@@ -103,6 +107,9 @@ func TestWalk(t *testing.T) {
 		p.do(o.method, url, body, with("Authorization", "Bearer ush_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")).want(401)
 		p.do(o.method, url, body, with("Authorization", tokens[o.scope])).want(403)
 		for _, account := range []string{"eve", "mia"} {
+			if o.stream && account == "mia" && o.who == "self" {
+				continue // it would listen
+			}
 			a := p.do(o.method, url, body, as(account))
 			switch {
 			case o.who == "alone":

@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/usher-authz/usher/admin/events"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/problem"
@@ -49,6 +50,8 @@ type API struct {
 	acknowledged    atomic.Uint64 // the greatest revision that an answer has named
 	document        []byte        // the OpenAPI document
 	imports         chan struct{} // bounds imports under way
+	followers       chan struct{} // bounds those who follow events
+	hub             *events.Hub
 }
 
 // New makes the API. An error says that the OpenAPI document cannot be made,
@@ -75,7 +78,8 @@ func New(o Options) (*API, error) {
 	a := &API{
 		API: humago.New(mux, config), mux: mux, store: o.Store, engine: o.Engine, log: o.Logger,
 		minRevisionWait: o.MinRevisionWait, auth: o.Authenticator,
-		imports: make(chan struct{}, maxImports),
+		imports: make(chan struct{}, maxImports), followers: make(chan struct{}, maxFollowers),
+		hub: events.NewHub(hubSource{o.Store, o.Engine}),
 	}
 	a.operations()
 	var err error
@@ -104,6 +108,7 @@ func (a *API) operations() {
 	a.collaboratorOperations()
 	a.collaborationOperations()
 	a.auditOperations()
+	a.eventOperations()
 	a.decisionOperations()
 }
 

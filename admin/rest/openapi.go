@@ -122,6 +122,12 @@ func (a *API) documentBody(o *huma.Operation, op *operation) {
 func (a *API) documentAnswers(o *huma.Operation, op *operation) {
 	delete(o.Responses, "default") // huma's, for errors that it knows nothing of
 	usual := strconv.Itoa(o.DefaultStatus)
+	for _, media := range op.media {
+		if o.Responses[usual].Content == nil {
+			o.Responses[usual].Content = map[string]*huma.MediaType{}
+		}
+		o.Responses[usual].Content[media] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+	}
 	for _, status := range op.also {
 		answer := *o.Responses[usual]
 		answer.Description = http.StatusText(status)

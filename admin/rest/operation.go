@@ -36,6 +36,9 @@ type spec struct {
 	optional         bool  // the body may be absent
 	// stream lists the content types of a body that the handler reads itself.
 	stream []string
+	// media lists the content types of a usual answer that the handler writes itself,
+	// beside JSON where the answer has a body of that too.
+	media []string
 }
 
 // who may call an operation, beyond the scope of the token (domain.md, Who may

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math"
 	"strconv"
 	"time"
 
@@ -70,6 +71,8 @@ from (select revision, ordinal, kind, owner, id, before, after, personal from ch
 from (select revision, ordinal, kind, owner, id, before, after, personal from changes
     where owner = $11 and (revision, ordinal) < ($8, $9) order by revision desc, ordinal desc offset 0) c
     join revisions r on r.revision = c.revision` + entryFilter + ` order by c.revision desc, c.ordinal desc limit $10`
+
+	sqlTouched = `select revision, owners from revisions where revision > $1 order by revision limit $2`
 )
 
 type entryRow struct {
@@ -121,43 +124,96 @@ func joinAudit(text *string, personal jsontext.Value) (jsontext.Value, error) {
 	return jsontext.Value(*joined), nil
 }
 
+// Position is a place in the log: an entry of a revision.
+type Position struct {
+	Revision policies.Revision
+	Ordinal  int
+}
+
+// Before tells whether p stands before q.
+func (p Position) Before(q Position) bool {
+	return p.Revision < q.Revision || p.Revision == q.Revision && p.Ordinal < q.Ordinal
+}
+
+// The places before the first and after the last entry, as queries take them.
+const (
+	beforeAll  = -1
+	lastInside = math.MaxInt32
+)
+
 // Audit lists the log in the order of revisions. Errors: CursorError.
 func (s *Store) Audit(ctx context.Context, filter AuditFilter, page Page) (List[Entry], error) {
-	list, sql := "audit/"+string(filter.Owner), sqlEntries
-	revision, ordinal := "-1", "0"
-	if filter.Owner != "" {
-		sql = sqlEntriesOf
-	}
+	list := "audit/" + string(filter.Owner)
+	first := [2]string{strconv.Itoa(beforeAll), "0"}
 	if filter.Descending {
-		list, sql = list+"/down", sqlEntriesDown
-		revision, ordinal = policies.MaxRevision.String(), "2147483647"
-		if filter.Owner != "" {
-			sql = sqlEntriesOfDown
-		}
+		list += "/down"
+		first = [2]string{policies.MaxRevision.String(), strconv.Itoa(lastInside)}
 	}
-	keys, err := decodeCursor(list, page.Cursor, revision, ordinal)
+	keys, err := decodeCursor(list, page.Cursor, first[0], first[1])
 	if err != nil {
 		return List[Entry]{}, err
 	}
-	afterRevision, err1 := strconv.ParseInt(keys[0], 10, 64)
-	afterOrdinal, err2 := strconv.ParseInt(keys[1], 10, 32)
+	revision, err1 := strconv.ParseInt(keys[0], 10, 64)
+	ordinal, err2 := strconv.ParseInt(keys[1], 10, 32)
 	if err1 != nil || err2 != nil {
 		return List[Entry]{}, &CursorError{Cursor: page.Cursor}
 	}
-	args := []any{
-		timeOrNull(filter.Since), timeOrNull(filter.Until), filter.Actor, filter.Action, filter.Kind, filter.ID, filter.Member,
-		afterRevision, int32(afterOrdinal), page.size() + 1,
-	}
-	if filter.Owner != "" {
-		args = append(args, filter.Owner)
-	}
-	rows, err := getAll[entryRow](ctx, s, sql, args...)
+	rows, err := s.entries(ctx, filter, revision, ordinal, page.size()+1)
 	if err != nil {
 		return List[Entry]{}, err
 	}
 	return pagedErr(rows, page, entryRow.entry, func(r entryRow) string {
 		return encodeCursor(list, r.Revision.String(), strconv.Itoa(r.Ordinal))
 	})
+}
+
+// EntriesAfter are up to limit entries after a place in the log, in order.
+func (s *Store) EntriesAfter(ctx context.Context, filter AuditFilter, after Position, limit int) ([]Entry, error) {
+	filter.Descending = false
+	rows, err := s.entries(ctx, filter, int64(after.Revision), int64(after.Ordinal), limit)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, 0, len(rows))
+	for _, r := range rows {
+		e, err := r.entry()
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+func (s *Store) entries(ctx context.Context, filter AuditFilter, revision, ordinal int64, limit int) ([]entryRow, error) {
+	sql := sqlEntries
+	switch {
+	case filter.Owner != "" && filter.Descending:
+		sql = sqlEntriesOfDown
+	case filter.Owner != "":
+		sql = sqlEntriesOf
+	case filter.Descending:
+		sql = sqlEntriesDown
+	}
+	args := []any{
+		timeOrNull(filter.Since), timeOrNull(filter.Until), filter.Actor, filter.Action, filter.Kind, filter.ID, filter.Member,
+		revision, ordinal, limit,
+	}
+	if filter.Owner != "" {
+		args = append(args, filter.Owner)
+	}
+	return getAll[entryRow](ctx, s, sql, args...)
+}
+
+// Touched is whose objects a revision touched: accounts, and "" for the platform.
+type Touched struct {
+	Revision policies.Revision
+	Owners   []policies.AccountID
+}
+
+// TouchedAfter are up to limit revisions after one, in order.
+func (s *Store) TouchedAfter(ctx context.Context, after policies.Revision, limit int) ([]Touched, error) {
+	return getAll[Touched](ctx, s, sqlTouched, after, limit)
 }
 
 func timeOrNull(t time.Time) *time.Time {

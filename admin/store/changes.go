@@ -10,7 +10,10 @@ import (
 )
 
 const (
-	sqlChanges      = `select revision, at, objects, audit_hash, hash from revisions where revision > $1 order by revision limit $2`
+	sqlChanges   = `select revision, at, objects, audit_hash, hash from revisions where revision > $1 order by revision limit $2`
+	sqlChangesOf    = `select r.objects
+from (select distinct revision from changes where owner = $1 and revision > $2 and revision <= $3 order by revision offset 0) c
+    join revisions r on r.revision = c.revision order by r.revision`
 	sqlRevisionHash = `select hash from revisions where revision = $1`
 )
 
@@ -75,4 +78,31 @@ func (s *Store) RevisionHash(ctx context.Context, revision policies.Revision) (p
 		return policies.Hash{}, false, translate(err)
 	}
 	return policies.Hash(hashes[0]), true, nil
+}
+
+// ChangesOf are the objects of owner that the revisions after one, up to another,
+// touched: each as the last of them left it.
+func (s *Store) ChangesOf(ctx context.Context, owner policies.AccountID, after, last policies.Revision) ([]policies.Object, error) {
+	rows, err := getAll[struct{ Objects []byte }](ctx, s, sqlChangesOf, owner, after, last)
+	if err != nil {
+		return nil, err
+	}
+	var touched []policies.Object
+	index := map[objectKey]int{}
+	for _, r := range rows {
+		objects, err := policies.Change{Objects: r.Objects}.DecodeObjects()
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range objects {
+			key := keyOf(o)
+			if i, ok := index[key]; ok {
+				touched[i] = o
+			} else if key.owner == owner {
+				index[key] = len(touched)
+				touched = append(touched, o)
+			}
+		}
+	}
+	return touched, nil
 }
