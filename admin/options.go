@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/usher-authz/usher/admin/registration"
+	"github.com/usher-authz/usher/admin/rest"
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/server"
 )
@@ -57,6 +59,10 @@ type Options struct {
 	// DecisionRetention is how long logged decisions are kept; default
 	// [DefaultDecisionRetention].
 	DecisionRetention time.Duration
+	// RegistrationURL is the platform's hook that registers accounts for holders of
+	// links (package registration), RegistrationToken what it is called with. Without
+	// it only those who have an account may accept.
+	RegistrationURL, RegistrationToken string
 	// MaxInFlight bounds the requests under way, feeds and polls apart.
 	MaxInFlight int
 	// RequestTimeout bounds a request, but for imports, feeds and polls.
@@ -119,6 +125,11 @@ func (o Options) Validate() error {
 	if err := (server.Listener{PublicURL: o.PublicURL}).Validate(); err != nil {
 		errs = append(errs, err)
 	}
+	if o.RegistrationURL != "" {
+		if _, err := registration.New(o.RegistrationURL, o.RegistrationToken); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	host, _, err := net.SplitHostPort(o.Listen)
 	switch {
 	case err != nil:
@@ -137,4 +148,12 @@ func isLoopback(host string) bool {
 	}
 	address, err := netip.ParseAddr(host)
 	return err == nil && address.IsLoopback()
+}
+
+// registrar is the platform's hook; nil without one.
+func (o Options) registrar() (rest.Registrar, error) {
+	if o.RegistrationURL == "" {
+		return nil, nil
+	}
+	return registration.New(o.RegistrationURL, o.RegistrationToken)
 }

@@ -200,8 +200,13 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	o := s.options
 	known := newTokens(db, s.engine)
 	auth := server.NewAuthenticator(known, s.engine.Now)
+	registrar, err := o.registrar()
+	if err != nil {
+		return nil, err
+	}
 	api, err := rest.New(rest.Options{
 		Store: db, Engine: s.engine, Authenticator: auth, Logger: o.Logger, Version: o.Version, MinRevisionWait: o.MinRevisionWait,
+		Registrar: registrar,
 	})
 	if err != nil {
 		return nil, err

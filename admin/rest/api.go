@@ -34,6 +34,8 @@ type Options struct {
 	Version string
 	// MinRevisionWait is [DefaultMinRevisionWait] if 0.
 	MinRevisionWait time.Duration
+	// Registrar registers accounts for holders of links; nil: nobody does.
+	Registrar Registrar
 }
 
 // API is the REST API. It is a http.Handler for its operations, all under /v1,
@@ -47,6 +49,7 @@ type API struct {
 	log             *slog.Logger
 	minRevisionWait time.Duration
 	auth            *server.Authenticator
+	registrar       Registrar
 	acknowledged    atomic.Uint64 // the greatest revision that an answer has named
 	document        []byte        // the OpenAPI document
 	imports         chan struct{} // bounds imports under way
@@ -77,7 +80,7 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{
 		API: humago.New(mux, config), mux: mux, store: o.Store, engine: o.Engine, log: o.Logger,
-		minRevisionWait: o.MinRevisionWait, auth: o.Authenticator,
+		minRevisionWait: o.MinRevisionWait, auth: o.Authenticator, registrar: o.Registrar,
 		imports: make(chan struct{}, maxImports), followers: make(chan struct{}, maxFollowers),
 		hub: events.NewHub(hubSource{o.Store, o.Engine}),
 	}
@@ -107,6 +110,7 @@ func (a *API) operations() {
 	a.grantOperations()
 	a.collaboratorOperations()
 	a.collaborationOperations()
+	a.invitationOperations()
 	a.auditOperations()
 	a.eventOperations()
 	a.decisionOperations()

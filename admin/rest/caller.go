@@ -57,6 +57,9 @@ func (c *caller) call() store.Call {
 // authenticate finds out who calls: 401 without a good token, 403 without the
 // operation's scope or for an account that does not exist.
 func (a *API) authenticate(ctx context.Context, r *request) (caller, error) {
+	if r.op.who == whoLink && len(r.Header.Values("Authorization")) == 0 {
+		return a.holder(ctx, r)
+	}
 	token, err := a.auth.Authenticate(r.Request)
 	if err != nil {
 		return caller{}, err
@@ -72,6 +75,18 @@ func (a *API) authenticate(ctx context.Context, r *request) (caller, error) {
 		err = c.readWriteHeaders(r)
 	}
 	return c, err
+}
+
+// holder is a caller who shows nothing but a link.
+func (a *API) holder(ctx context.Context, r *request) (caller, error) {
+	c := caller{actor: store.Actor{Address: remoteAddress(r.Request), RequestID: uniqueRequestID(ctx)}}
+	if len(r.Header.Values(headerActAs)) > 0 {
+		return c, server.ErrUnauthorized
+	}
+	if r.op.writes() {
+		return c, c.readWriteHeaders(r)
+	}
+	return c, nil
 }
 
 // actingAs is the account of Usher-Act-As (api.md, Who calls).
@@ -161,7 +176,7 @@ func (a *API) authorize(ctx context.Context, r *request) error {
 		if owner := policies.AccountID(r.PathValue("account")); !r.caller.mayEverything(owner) {
 			return a.refuse(ctx, account, owner)
 		}
-	case whoSelf, whoAnyone: // the handler decides; anyone may
+	case whoSelf, whoAnyone, whoLink: // the handler decides; anyone may
 	}
 	return nil
 }

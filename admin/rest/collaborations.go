@@ -41,6 +41,7 @@ type collaborationView struct {
 	LastChanged time.Time                `json:"last_changed"`
 	Items       []sharedItem             `json:"items" doc:"What is shared with the member."`
 	ETag        string                   `json:"etag"`
+	Account     *policies.AccountID      `json:"account,omitzero" doc:"The account that is the member: in the answer to an accepted link only, which may have registered it."`
 }
 
 func viewCollaboration(i store.Item[store.Collaboration]) collaborationView {

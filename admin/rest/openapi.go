@@ -78,6 +78,9 @@ func (a *API) DocumentOperation(o *huma.Operation) {
 		return
 	}
 	o.Security = []map[string][]string{{schemeToken: {string(op.scope)}}}
+	if op.who == whoLink {
+		o.Security = append(o.Security, map[string][]string{}) // nothing is needed
+	}
 	o.Extensions = map[string]any{
 		"x-usher-scope": string(op.scope),
 		"x-usher-who":   map[string]string{"may": string(op.who), "text": op.who.text()},

@@ -52,6 +52,7 @@ const (
 	whoAlone    who = "alone"    // services only; Usher-Act-As is a fault of the request: 400
 	whoMember   who = "member"   // an account about itself: needs Usher-Act-As
 	whoAnyone   who = "anyone"   // services and every account
+	whoLink     who = "link"     // the holder of a link, without credentials; an account too
 )
 
 func (w who) text() string {
@@ -68,6 +69,8 @@ func (w who) text() string {
 		return "A service that acts as the account."
 	case whoAnyone:
 		return "A service, or acting as any account."
+	case whoLink:
+		return "Whoever holds the link, without credentials; acting as an account, that account."
 	}
 	return ""
 }
@@ -219,6 +222,9 @@ func checkParameters(r *request) error {
 	}
 	for _, name := range pathParameters(r.op.path) {
 		id := r.PathValue(name)
+		if name == "token" {
+			continue // a link that cannot be is answered as one that is not
+		}
 		if name == "type" {
 			if policies.ResourceType(id).Valid() {
 				continue

@@ -142,8 +142,8 @@ func (s *Store) DeleteAccount(ctx context.Context, call Call, id policies.Accoun
 		}
 		for _, m := range memberships.rows {
 			next := m
-			next.Status, next.Account, next.Bound, next.InvitationExpiresAt = policies.StatusRemoved, nil, false, nil
-			next.Grants = nil
+			next.Status, next.Account, next.Bound, next.Grants = policies.StatusRemoved, nil, false, nil
+			endInvitation(&next)
 			if err := tx.replaceMember(m, next); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"regexp"
 	"testing"
 	"time"
 
@@ -24,10 +25,12 @@ func TestAudit(t *testing.T) {
 	list, err := f.Audit(t.Context(), store.AuditFilter{Owner: owner, Since: since.Add(time.Minute)}, store.Page{})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 2)
+	invitation := regexp.MustCompile(`"invitation":"(invitation-[a-z2-7]{24})"`).FindSubmatch(list.Items[0].After)
+	require.NotNil(t, invitation, "%s", list.Items[0].After)
 	require.Equal(t, store.Entry{
 		Revision: invited.Revision, Time: f.clock.Now(), Actor: c.Actor, Action: "member.invite", Kind: policies.KindMember, Owner: owner, ID: string(id),
 		Before: []byte("null"),
-		After: []byte(`{"account":"mia","bound":false,"display_name":"","email":"mia@example.com",` +
+		After: []byte(`{"account":"mia","bound":false,"display_name":"","email":"mia@example.com","invitation":"` + string(invitation[1]) + `",` +
 			`"invitation_expires_at":"2026-01-09T04:04:05Z","member_display_name":"","status":"pending"}`),
 	}, list.Items[0])
 	require.Equal(t, store.Entry{

@@ -59,7 +59,8 @@ func (tx *tx) followAddresses(keys []string) error {
 	}
 	for _, m := range moot.rows {
 		next := m
-		next.Status, next.InvitationExpiresAt, next.Grants = policies.StatusRemoved, nil, nil
+		next.Status, next.Grants = policies.StatusRemoved, nil
+		endInvitation(&next)
 		if err := tx.replaceMember(m, next); err != nil {
 			return err
 		}

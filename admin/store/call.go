@@ -33,6 +33,8 @@ type Call struct {
 	// RequestHash tells a repetition from another request under the same key, which
 	// is an [IdempotencyError].
 	IdempotencyKey, RequestHash string
+	// IdempotencyCaller is whose key it is, where the actor does not say.
+	IdempotencyCaller string
 }
 
 // Result is the outcome of a write.

@@ -168,7 +168,7 @@ func (s *Store) Accept(ctx context.Context, call Call, account policies.AccountI
 		if err := tx.apply(policies.EventAccept, m); err != nil {
 			return err
 		}
-		m.Bound, m.Email, m.EmailKey, m.InvitedName = true, a.Email, a.EmailKey, ""
+		bind(m, a)
 		return nil
 	})
 }
@@ -212,14 +212,19 @@ func (s *Store) changeCollaboration(
 		if !sameMember(before, after) {
 			tx.updateMember(before, after)
 		}
-		now := read[collaborationRow](tx, sqlCollaboration, account, tx.now, id)
-		if err := tx.flush(); err != nil {
-			return err
-		}
-		row, _ := now.one()
-		var err error
-		r.Value, err = row.collaboration()
-		r.ETag = etag(row.Revision)
-		return err
+		return tx.collaborationResult(r, account, id)
 	})
+}
+
+// collaborationResult fills in a result from a record as it is after the write.
+func (tx *tx) collaborationResult(r *Result[Collaboration], account policies.AccountID, id policies.CollaborationID) error {
+	now := read[collaborationRow](tx, sqlCollaboration, account, tx.now, id)
+	if err := tx.flush(); err != nil {
+		return err
+	}
+	row, _ := now.one()
+	var err error
+	r.Value, err = row.collaboration()
+	r.ETag = etag(row.Revision)
+	return err
 }

@@ -29,7 +29,12 @@ type replay struct{ kept keptAnswer }
 func (*replay) Error() string { return "the write was made before" }
 
 // caller is whose idempotency keys are meant.
-func (c Call) caller() string { return c.Token + "/" + string(c.Account) }
+func (c Call) caller() string {
+	if c.IdempotencyCaller != "" {
+		return c.IdempotencyCaller
+	}
+	return c.Token + "/" + string(c.Account)
+}
 
 // keepAnswer queues the result for a repetition, if the call has a key.
 func (tx *tx) keepAnswer(o outcome) error {
@@ -73,6 +78,20 @@ func writeResult[T any](ctx context.Context, s *Store, call Call, action string,
 	}
 	result.Revision, result.Changed = out.revision, out.changed
 	return result, nil
+}
+
+// keptResult is what an earlier call with the same idempotency key was answered, if
+// there was one: for writes that look before they are made.
+func keptResult[T any](ctx context.Context, s *Store, call Call) (result Result[T], found bool, err error) {
+	if call.IdempotencyKey == "" {
+		return result, false, nil
+	}
+	kept, err := getAll[keptAnswer](ctx, s, sqlKeptAnswer, call.caller(), call.IdempotencyKey)
+	if err != nil || len(kept) == 0 {
+		return result, false, err
+	}
+	result, err = replayed[T](call, kept[0])
+	return result, true, err
 }
 
 func replayed[T any](call Call, kept keptAnswer) (Result[T], error) {

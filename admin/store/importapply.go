@@ -168,7 +168,7 @@ var (
 	roleColumns        = []string{"owner", "id", "name", "name_key", "description", "receive_load_alerts", "revision"}
 	memberColumns      = []string{
 		"owner", "id", "email", "email_key", "account", "bound", "invited_name", "display_name", "name_key", "member_display_name",
-		"status", "invitation_expires_at", "created_at", "last_changed", "revision",
+		"status", "invitation", "invitation_expires_at", "created_at", "last_changed", "revision",
 	}
 	placeColumns      = []string{"owner", "environment_id", "group_id"}
 	rolePolicyColumns = []string{"owner", "role_id", "policy_id", "custom"}
@@ -215,7 +215,7 @@ func memberValues(r importRow[memberRow]) []any {
 	m := r.row
 	return []any{
 		string(m.Owner), string(m.ID), m.Email, m.EmailKey, (*string)(m.Account), m.Bound, m.InvitedName, m.DisplayName, policies.NameKey(m.DisplayName),
-		m.MemberDisplayName, string(m.Status), m.InvitationExpiresAt, m.CreatedAt, m.LastChanged, int64(r.document.revision),
+		m.MemberDisplayName, string(m.Status), m.Invitation, m.InvitationExpiresAt, m.CreatedAt, m.LastChanged, int64(r.document.revision),
 	}
 }
 
@@ -300,6 +300,7 @@ func (tx *tx) updateObjects(r *importRows) {
 	}
 	for _, m := range r.members {
 		tx.queue.Queue(sqlUpdateMember, m.row.Owner, m.row.ID, m.row.Email, m.row.EmailKey, m.row.Account, m.row.Bound, m.row.InvitedName, m.row.DisplayName,
-			policies.NameKey(m.row.DisplayName), m.row.MemberDisplayName, m.row.Status, m.row.InvitationExpiresAt, tx.now, m.document.revision)
+			policies.NameKey(m.row.DisplayName), m.row.MemberDisplayName, m.row.Status, m.row.Invitation, m.row.InvitationExpiresAt,
+			tx.now, m.document.revision)
 	}
 }

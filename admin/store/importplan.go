@@ -364,7 +364,7 @@ func (p *importPlan) record(s *Store, owner policies.AccountID, m policies.Docum
 		next.Bound = next.Bound || old.Bound
 	}
 	if next.Status == policies.StatusPending && old.Status == policies.StatusPending {
-		next.InvitationExpiresAt = old.InvitationExpiresAt
+		next.Invitation, next.InvitationExpiresAt = old.Invitation, old.InvitationExpiresAt
 	}
 	return next, nil
 }

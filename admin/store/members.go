@@ -14,7 +14,7 @@ import (
 // A record with its grants, in one row: the grants as a JSON array, so that one
 // statement, and so one revision, gives both.
 const selectMembers = `select c.owner, c.id, c.email, c.email_key, c.account, c.bound, c.invited_name, c.display_name, c.member_display_name,
-    c.status, c.invitation_expires_at, c.created_at, c.last_changed, c.revision,
+    c.status, c.invitation, c.invitation_expires_at, c.created_at, c.last_changed, c.revision,
     coalesce((select json_agg(json_build_object('t', g.resource_type, 'i', g.resource_id, 'r', g.roles, 'e', g.expires_us))
         from (select resource_type, resource_id, array_agg(role_id order by role_id) as roles,
                   min((extract(epoch from expires_at) * 1000000)::bigint) as expires_us
@@ -28,24 +28,27 @@ const (
 	sqlMembersByAccount = selectMembers + ` where c.account = $1 order by c.owner, c.id`
 
 	sqlInsertMember = `insert into collaborations (owner, id, email, email_key, account, bound, invited_name, display_name, name_key,
-    member_display_name, status, invitation_expires_at, created_at, last_changed, revision)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`
+    member_display_name, status, invitation, invitation_expires_at, created_at, last_changed, revision)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 	sqlUpdateMember = `update collaborations set email = $3, email_key = $4, account = $5, bound = $6, invited_name = $7, display_name = $8, name_key = $9,
-    member_display_name = $10, status = $11, invitation_expires_at = $12, last_changed = $13, revision = $14
+    member_display_name = $10, status = $11, invitation = $12, invitation_expires_at = $13, last_changed = $14, revision = $15
 where owner = $1 and id = $2`
 )
 
 type memberRow struct {
-	Owner               policies.AccountID
-	ID                  policies.CollaborationID
-	Email               string
-	EmailKey            string
-	Account             *policies.AccountID
-	Bound               bool
-	InvitedName         string
-	DisplayName         string
-	MemberDisplayName   string
-	Status              policies.Status
+	Owner             policies.AccountID
+	ID                policies.CollaborationID
+	Email             string
+	EmailKey          string
+	Account           *policies.AccountID
+	Bound             bool
+	InvitedName       string
+	DisplayName       string
+	MemberDisplayName string
+	Status            policies.Status
+	// Invitation is the id of the invitation that links open; nil unless the record is
+	// pending, and while an imported one has none.
+	Invitation          *string
 	InvitationExpiresAt *time.Time
 	CreatedAt           time.Time
 	LastChanged         time.Time
@@ -125,8 +128,9 @@ func (o memberObject) public() any {
 	}
 	return struct {
 		Bound               bool       `json:"bound"`
+		Invitation          *string    `json:"invitation"`
 		InvitationExpiresAt *time.Time `json:"invitation_expires_at"`
-	}{o.Bound, expires}
+	}{o.Bound, o.Invitation, expires}
 }
 func (o memberObject) personal() any {
 	return struct {
@@ -141,7 +145,7 @@ func (o memberObject) personal() any {
 func sameMember(a, b memberRow) bool {
 	return a.Email == b.Email && samePointer(a.Account, b.Account) && a.Bound == b.Bound && a.InvitedName == b.InvitedName &&
 		a.DisplayName == b.DisplayName && a.MemberDisplayName == b.MemberDisplayName && a.Status == b.Status &&
-		sameTime(a.InvitationExpiresAt, b.InvitationExpiresAt)
+		samePointer(a.Invitation, b.Invitation) && sameTime(a.InvitationExpiresAt, b.InvitationExpiresAt)
 }
 
 func sameTime(a, b *time.Time) bool { return a == b || a != nil && b != nil && a.Equal(*b) }
@@ -150,7 +154,7 @@ func sameTime(a, b *time.Time) bool { return a == b || a != nil && b != nil && a
 func (tx *tx) insertMember(m memberRow, grants []policies.Grant) {
 	tx.change(sqlInsertMember, []any{
 		m.Owner, m.ID, m.Email, m.EmailKey, m.Account, m.Bound, m.InvitedName, m.DisplayName, policies.NameKey(m.DisplayName),
-		m.MemberDisplayName, m.Status, m.InvitationExpiresAt, tx.now, tx.now, tx.revision(),
+		m.MemberDisplayName, m.Status, m.Invitation, m.InvitationExpiresAt, tx.now, tx.now, tx.revision(),
 	}, made(memberObject{m}))
 	tx.insertGrants(m.Owner, m.ID, grants)
 }
@@ -159,7 +163,7 @@ func (tx *tx) insertMember(m memberRow, grants []policies.Grant) {
 func (tx *tx) updateMember(before, after memberRow) {
 	tx.change(sqlUpdateMember, []any{
 		after.Owner, after.ID, after.Email, after.EmailKey, after.Account, after.Bound, after.InvitedName, after.DisplayName,
-		policies.NameKey(after.DisplayName), after.MemberDisplayName, after.Status, after.InvitationExpiresAt, tx.now, tx.revision(),
+		policies.NameKey(after.DisplayName), after.MemberDisplayName, after.Status, after.Invitation, after.InvitationExpiresAt, tx.now, tx.revision(),
 	}, replaced(memberObject{before}, memberObject{after}))
 }
 
@@ -261,7 +265,8 @@ func (s *Store) RemoveMember(ctx context.Context, call Call, owner policies.Acco
 		if after.Status, err = before.next(policies.EventRemove, tx.now); err != nil {
 			return err
 		}
-		after.InvitationExpiresAt, after.Grants = nil, nil
+		endInvitation(&after)
+		after.Grants = nil
 		return tx.replaceMember(before, after)
 	})
 }
@@ -280,10 +285,10 @@ func (tx *tx) apply(event policies.Event, m *memberRow) error {
 	if err != nil {
 		return err
 	}
-	m.Status, m.InvitationExpiresAt = status, nil
+	m.Status = status
+	endInvitation(m)
 	if status == policies.StatusPending {
-		ends := tx.now.Add(tx.s.ttl)
-		m.InvitationExpiresAt = &ends
+		return tx.beginInvitation(m)
 	}
 	return nil
 }

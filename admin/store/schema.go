@@ -199,7 +199,7 @@ var grantStatements = []string{
 	`grant select on usher_schema, ` + migrationsTable + ` to %s`,
 	`grant select, update on platform to %s`,
 	`grant select, insert, update, delete on policies_in_force, system_policies, accounts, groups, environments, environment_groups,
-     policies, roles, role_policies, collaborations, grants, tokens, idempotency_keys to %s`,
+     policies, roles, role_policies, collaborations, grants, tokens, idempotency_keys, invitation_links to %s`,
 	`revoke update, delete, truncate on revisions, changes from %s`,
 	`grant select, insert on revisions, changes to %s`,
 	`grant select, insert on decisions to %s`,

@@ -20,6 +20,9 @@ type adminCommand struct {
 	DecisionRetention time.Duration `default:"720h" help:"How long logged decisions are kept."`
 	InvitationTTL     time.Duration `default:"168h" help:"How long an invitation may be accepted."`
 
+	RegistrationURL   string `placeholder:"URL"   help:"The platform's hook that makes an account for whoever accepts an invitation by its link: POST {email, display_name} gives {id}."`
+	RegistrationToken string `placeholder:"TOKEN" help:"The bearer token that the hook is called with."`
+
 	logging `embed:""`
 }
 
@@ -40,7 +43,8 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 	options := admin.Options{
 		DatabaseURL: c.DatabaseURL, Listen: c.Listen, InsecureListen: c.InsecureListen, PublicURL: c.PublicURL, Version: version(),
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, BundleMinInterval: c.BundleMinInterval,
-		DecisionRetention: c.DecisionRetention, InvitationTTL: c.InvitationTTL, Logger: log,
+		DecisionRetention: c.DecisionRetention, InvitationTTL: c.InvitationTTL,
+		RegistrationURL: c.RegistrationURL, RegistrationToken: c.RegistrationToken, Logger: log,
 	}
 	if options.MinRevisionWait == 0 {
 		options.MinRevisionWait = -1 // not at all, where 0 is the default

@@ -237,7 +237,14 @@ func (d *platform) startAdmin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := admin.New(admin.Options{DatabaseURL: d.databaseURL(), Listen: d.o.AdminListen, Version: d.o.Version, Logger: log, Clock: d.o.Clock})
+	hook, err := startRegistration(ctx)
+	if err != nil {
+		return err
+	}
+	d.started.push("the registration hook", hook.stop)
+	a, err := admin.New(admin.Options{
+		DatabaseURL: d.databaseURL(), Listen: d.o.AdminListen, RegistrationURL: hook.url, Version: d.o.Version, Logger: log, Clock: d.o.Clock,
+	})
 	if err != nil {
 		return fmt.Errorf("make the admin server: %w", err)
 	}
