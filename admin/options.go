@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/admin/registration"
 	"github.com/usher-authz/usher/admin/rest"
 	"github.com/usher-authz/usher/authz"
@@ -45,6 +46,10 @@ type Options struct {
 	PublicURL string
 	// Version names the program in the OpenAPI document.
 	Version string
+
+	// Identity says which OpenID provider's JWTs prove accounts; zero: none do. Its
+	// clock, logger and metrics are the server's.
+	Identity identity.Options
 
 	// CacheLimit is the most (subject, resource) pairs that the engine keeps; default
 	// authz.DefaultCacheLimit.
@@ -121,6 +126,11 @@ func (o Options) Validate() error {
 	}
 	if o.DecisionRetention < 24*time.Hour || o.DecisionRetention > maxDecisionRetention {
 		errs = append(errs, errors.New("decisions are kept for 24h (a day) to 87600h (ten years)"))
+	}
+	if !o.Identity.IsZero() {
+		if err := o.Identity.Validate(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if err := (server.Listener{PublicURL: o.PublicURL}).Validate(); err != nil {
 		errs = append(errs, err)

@@ -19,6 +19,7 @@ import (
 	"github.com/usher-authz/usher/admin/bundles"
 	"github.com/usher-authz/usher/admin/decisions"
 	"github.com/usher-authz/usher/admin/feed"
+	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/admin/rest"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
@@ -200,13 +201,17 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	o := s.options
 	known := newTokens(db, s.engine)
 	auth := server.NewAuthenticator(known, s.engine.Now)
+	identities, err := s.identities()
+	if err != nil {
+		return nil, err
+	}
 	registrar, err := o.registrar()
 	if err != nil {
 		return nil, err
 	}
 	api, err := rest.New(rest.Options{
-		Store: db, Engine: s.engine, Authenticator: auth, Logger: o.Logger, Version: o.Version, MinRevisionWait: o.MinRevisionWait,
-		Registrar: registrar,
+		Store: db, Engine: s.engine, Authenticator: auth, Identities: identities, Logger: o.Logger, Version: o.Version,
+		MinRevisionWait: o.MinRevisionWait, Registrar: registrar,
 	})
 	if err != nil {
 		return nil, err
@@ -273,6 +278,20 @@ func (s *Server) goKeeper(ctx context.Context, db *store.Store) {
 		cancel()
 		return wait(ctx, work.Wait)
 	})
+}
+
+// identities verifies the JWTs of accounts; nil if there is no provider.
+func (s *Server) identities() (*identity.Verifier, error) {
+	o := s.options.Identity
+	if o.IsZero() {
+		return nil, nil
+	}
+	o.Clock, o.Logger, o.Registerer = s.options.Clock, s.options.Logger, s.options.Registry
+	if o.Client == nil {
+		o.Client = identity.NewClient()
+		s.push("the connections to the OpenID provider", func(context.Context) error { o.Client.CloseIdleConnections(); return nil })
+	}
+	return identity.New(o)
 }
 
 // publicURL is what the metadata of the check API names; nothing where that would

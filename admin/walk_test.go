@@ -14,18 +14,19 @@ import (
 
 // operation is one of /openapi.json.
 type operation struct {
-	method, path string
-	scope        policies.Scope
-	who          string
-	body         bool
-	query        []string // required parameters
-	stream       bool     // a usual answer has no end
+	id, method, path string
+	scope            policies.Scope
+	who              string
+	body             bool
+	query            []string // required parameters
+	stream           bool     // a usual answer has no end
 }
 
 func (p *platform) operations() []operation {
 	p.t.Helper()
 	var document struct {
 		Paths map[string]map[string]struct {
+			ID    string         `json:"operationId"`   //nolint:tagliatelle // OpenAPI's own names
 			Scope policies.Scope `json:"x-usher-scope"` //nolint:tagliatelle // OpenAPI's own names
 			Who   struct {
 				May string `json:"may"`
@@ -46,12 +47,8 @@ func (p *platform) operations() []operation {
 	var all []operation
 	for path, methods := range document.Paths {
 		for method, o := range methods {
-			op := operation{method: strings.ToUpper(method), path: path, scope: o.Scope, who: o.Who.May, body: o.Body != nil}
-			security := []map[string][]string{{"serviceToken": {string(o.Scope)}}}
-			if op.open() {
-				security = append(security, map[string][]string{})
-			}
-			require.Equal(p.t, security, o.Security, "%s %s", method, path)
+			op := operation{id: o.ID, method: strings.ToUpper(method), path: path, scope: o.Scope, who: o.Who.May, body: o.Body != nil}
+			require.Equal(p.t, security(o.Scope, o.Who.May), o.Security, "%s %s", method, path)
 			for _, x := range o.Parameters {
 				if x.In == "query" && x.Required {
 					op.query = append(op.query, x.Name)
@@ -71,6 +68,21 @@ func (p *platform) operations() []operation {
 // open tells whether the operation needs no credentials.
 func (o operation) open() bool { return o.who == "link" }
 
+// security is what the document must say of the credentials of an operation.
+func security(scope policies.Scope, who string) []map[string][]string {
+	token, account := map[string][]string{"serviceToken": {string(scope)}}, map[string][]string{"account": {}}
+	switch who {
+	case "services", "alone":
+		return []map[string][]string{token}
+	case "member":
+		token["serviceToken"] = append(token["serviceToken"], "act-as")
+	}
+	if who == "link" {
+		return []map[string][]string{token, account, {}}
+	}
+	return []map[string][]string{token, account}
+}
+
 // url fills in a path with what the walk's world has.
 func (o operation) url(member string) string {
 	path := strings.NewReplacer(
@@ -87,7 +99,7 @@ func (o operation) url(member string) string {
 // TestWalk tries every operation of the document as those who may not call it.
 func TestWalk(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p, provider := startWithProvider(t)
 	for _, id := range []string{"own", "mia", "eve"} {
 		p.account(id)
 	}
@@ -104,6 +116,7 @@ func TestWalk(t *testing.T) {
 	}
 	newest := p.do("GET", "/v1/audit?order=desc&limit=1", nil).want(200).body
 	require.NotEqual(t, string(before), string(newest), "tokens are in the audit")
+	bad := badTokens(t, provider)
 	for _, o := range p.operations() {
 		var body any
 		if o.body {
@@ -116,14 +129,26 @@ func TestWalk(t *testing.T) {
 		}
 		p.do(o.method, url, body, without("Authorization")).want(401)
 		p.do(o.method, url, body, with("Authorization", "Bearer ush_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")).want(401)
+		for name, token := range bad {
+			require.Equal(t, "Bearer", p.do(o.method, url, body, with("Authorization", "Bearer "+token)).want(401).header.Get("WWW-Authenticate"), name)
+		}
 		p.do(o.method, url, body, with("Authorization", tokens[o.scope])).want(403)
-		for _, account := range []string{"eve", "mia"} {
+		p.do(o.method, url, body, provider.as("mia"), as("own")).want(400)
+		if o.id != "accept-collaboration" { // which may register them
+			p.do(o.method, url, body, provider.as("nobody")).want(403)
+		}
+		for _, account := range []string{"eve", "mia", "eve signed in", "mia signed in"} {
+			account, itself := strings.CutSuffix(account, " signed in")
+			who := as(account)
+			if itself {
+				who = provider.as(account)
+			}
 			if o.stream && account == "mia" && o.who == "self" {
 				continue // it would listen
 			}
-			a := p.do(o.method, url, body, as(account))
+			a := p.do(o.method, url, body, who)
 			switch {
-			case o.who == "alone":
+			case o.who == "alone" && !itself:
 				a.want(400)
 			case o.who == "anyone", o.who == "member" && !strings.Contains(o.path, "{"), account == "mia" && (o.who == "member" || o.who == "self"):
 				require.Less(t, a.status, 500, "%s %s", o.method, url) // its own
@@ -139,7 +164,8 @@ func TestWalk(t *testing.T) {
 // TestOpenList: nothing but api.md's list answers without credentials, and that does.
 func TestOpenList(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p, provider := startWithProvider(t)
+	p.account("mia")
 	for _, path := range []string{"/health", "/ready", "/metrics", "/openapi.json", "/docs", "/.well-known/authzen-configuration"} {
 		a := p.do("GET", path, nil, without("Authorization"))
 		require.Equal(t, 200, a.status, path)
@@ -152,7 +178,11 @@ func TestOpenList(t *testing.T) {
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		p.do(method, path, nil, without("Authorization")).want(401)
+		if strings.HasPrefix(path, "/access/") || strings.HasPrefix(path, "/v1/feed") || strings.HasPrefix(path, "/v1/bundles/usher") {
+			p.do(method, path, nil, provider.as("mia")).want(401) // for service tokens only
+		}
 	}
+	p.do("GET", "/v1/nothing", nil, provider.as("mia")).want(404)
 	p.do("GET", "/v1/nothing", nil).want(404)
 	p.do("GET", "/v1/policies/", nil).want(404)
 	wrong := p.do("POST", "/v1/accounts/own", m{}).want(405)

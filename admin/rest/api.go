@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/usher-authz/usher/admin/events"
+	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/problem"
@@ -29,7 +30,9 @@ type Options struct {
 	Store         *store.Store
 	Engine        *authz.Engine
 	Authenticator *server.Authenticator
-	Logger        *slog.Logger // default: discards
+	// Identities verifies the JWTs of accounts; nil: none are taken.
+	Identities *identity.Verifier
+	Logger     *slog.Logger // default: discards
 	// Version is the one that the OpenAPI document names; default "dev".
 	Version string
 	// MinRevisionWait is [DefaultMinRevisionWait] if 0.
@@ -49,6 +52,7 @@ type API struct {
 	log             *slog.Logger
 	minRevisionWait time.Duration
 	auth            *server.Authenticator
+	identities      *identity.Verifier // nil: no JWTs
 	registrar       Registrar
 	acknowledged    atomic.Uint64 // the greatest revision that an answer has named
 	document        []byte        // the OpenAPI document
@@ -71,7 +75,7 @@ func New(o Options) (*API, error) {
 	}
 	mux := http.NewServeMux()
 	config := huma.Config{
-		OpenAPI: openAPI(o.Version),
+		OpenAPI: openAPI(o),
 		// huma looks for application/problem+json under json.
 		Formats: map[string]huma.Format{
 			mediaJSON: {Marshal: marshal, Unmarshal: decode}, "json": {Marshal: marshal, Unmarshal: decode},
@@ -80,7 +84,7 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{
 		API: humago.New(mux, config), mux: mux, store: o.Store, engine: o.Engine, log: o.Logger,
-		minRevisionWait: o.MinRevisionWait, auth: o.Authenticator, registrar: o.Registrar,
+		minRevisionWait: o.MinRevisionWait, auth: o.Authenticator, identities: o.Identities, registrar: o.Registrar,
 		imports: make(chan struct{}, maxImports), followers: make(chan struct{}, maxFollowers),
 		hub: events.NewHub(hubSource{o.Store, o.Engine}),
 	}
@@ -127,9 +131,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // ServeUnknown answers for paths and methods that no operation has: not before
-// the caller has shown a token, so that nothing but the open list answers without.
+// the caller has shown credentials, so that nothing but the open list answers without.
 func (a *API) ServeUnknown(w http.ResponseWriter, r *http.Request) {
-	if _, err := a.auth.Authenticate(r); err != nil {
+	if err := a.recognize(r); err != nil {
 		WriteProblem(w, FromError(err, false))
 		return
 	}

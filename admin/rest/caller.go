@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -25,15 +24,18 @@ const (
 )
 
 // caller is who makes a request: a service by its token, and the account that it
-// acts as, if any.
+// acts as, if any; or an account by itself, by a JWT. What an account may do does not
+// depend on which of the two it is.
 type caller struct {
-	actor       store.Actor
+	actor store.Actor
+	// signedIn is what the JWT proves; nil for a service, whatever it acts as.
+	signedIn    *signedIn
 	idempotency string
 	ifMatch     string
 	requestHash string
 }
 
-// account is the one that the caller acts as; empty for the service itself.
+// account is the one that the caller is or acts as; empty for the service itself.
 func (c *caller) account() policies.AccountID { return c.actor.Account }
 
 // mayEverything tells whether the caller may do all that the owner may.
@@ -54,39 +56,38 @@ func (c *caller) call() store.Call {
 	return store.Call{Actor: c.actor, IfMatch: c.ifMatch, IdempotencyKey: c.idempotency, RequestHash: c.requestHash}
 }
 
-// authenticate finds out who calls: 401 without a good token, 403 without the
+// authenticate finds out who calls: 401 without good credentials, 403 without the
 // operation's scope or for an account that does not exist.
 func (a *API) authenticate(ctx context.Context, r *request) (caller, error) {
+	c := caller{actor: store.Actor{Address: remoteAddress(r.Request), RequestID: uniqueRequestID(ctx)}}
+	var err error
 	if r.op.who == whoLink && len(r.Header.Values("Authorization")) == 0 {
-		return a.holder(ctx, r)
+		if len(r.Header.Values(headerActAs)) > 0 {
+			return c, server.ErrUnauthorized
+		}
+	} else if token, isJWT := a.jwt(r.Request); isJWT {
+		err = a.signIn(ctx, r, token, &c)
+	} else {
+		err = a.service(ctx, r, &c)
 	}
-	token, err := a.auth.Authenticate(r.Request)
-	if err != nil {
-		return caller{}, err
-	}
-	c := caller{actor: store.Actor{Token: token.ID, Address: remoteAddress(r.Request), RequestID: uniqueRequestID(ctx)}}
-	if err := server.Allow(token, r.op.scope); err != nil {
-		return c, err
-	}
-	if c.actor.Account, err = a.actingAs(ctx, r, token); err != nil {
-		return c, err
-	}
-	if r.op.writes() {
+	if err == nil && r.op.writes() {
 		err = c.readWriteHeaders(r)
 	}
 	return c, err
 }
 
-// holder is a caller who shows nothing but a link.
-func (a *API) holder(ctx context.Context, r *request) (caller, error) {
-	c := caller{actor: store.Actor{Address: remoteAddress(r.Request), RequestID: uniqueRequestID(ctx)}}
-	if len(r.Header.Values(headerActAs)) > 0 {
-		return c, server.ErrUnauthorized
+// service makes the caller the service whose token the request has.
+func (a *API) service(ctx context.Context, r *request, c *caller) error {
+	token, err := a.auth.Authenticate(r.Request)
+	if err != nil {
+		return err
 	}
-	if r.op.writes() {
-		return c, c.readWriteHeaders(r)
+	c.actor.Token = token.ID
+	if err := server.Allow(token, r.op.scope); err != nil {
+		return err
 	}
-	return c, nil
+	c.actor.Account, err = a.actingAs(ctx, r, token)
+	return err
 }
 
 // actingAs is the account of Usher-Act-As (api.md, Who calls).
@@ -109,19 +110,29 @@ func (a *API) actingAs(ctx context.Context, r *request, token authz.Token) (poli
 	if !policies.ValidID(values[0]) {
 		return "", unknown
 	}
-	if err := a.fresh(ctx); err != nil {
+	known, err := a.knows(ctx, account)
+	if err != nil {
 		return "", err
 	}
-	if a.engine.State().Known(account) {
-		return account, nil
-	}
-	var notFound *policies.NotFoundError
-	if _, err := a.store.GetAccount(ctx, account); errors.As(err, &notFound) {
+	if !known {
 		return "", unknown
-	} else if err != nil {
-		return "", err
 	}
 	return account, nil
+}
+
+// knows tells whether there is such an account; it may have been made a moment ago.
+func (a *API) knows(ctx context.Context, account policies.AccountID) (bool, error) {
+	if err := a.fresh(ctx); err != nil {
+		return false, err
+	}
+	if a.engine.State().Known(account) {
+		return true, nil
+	}
+	_, err := a.store.GetAccount(ctx, account)
+	if notFound(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // readWriteHeaders reads If-Match and Idempotency-Key.
@@ -166,7 +177,7 @@ func (a *API) authorize(ctx context.Context, r *request) error {
 	switch r.op.who {
 	case whoServices, whoAlone:
 		if account != "" {
-			return &policies.ForbiddenError{Reason: "Only the platform's services may do this, not acting as an account."}
+			return &policies.ForbiddenError{Reason: "Only the platform's services may do this, not an account."}
 		}
 	case whoMember:
 		if account == "" {

@@ -74,11 +74,17 @@ func (a *API) collaborationOperations() {
 		id: "update-collaboration", method: http.MethodPatch, path: "/collaborations/{collaboration}", tag: tagCollaborations,
 		summary: "Set the name that the member shows it under", scope: policies.ScopeCollaboration, who: whoMember,
 	}, a.updateCollaboration)
+	register(a, spec{
+		id: "accept-collaboration", method: http.MethodPost, path: "/collaborations/{collaboration}/accept", tag: tagCollaborations,
+		summary: "Accept an invitation",
+		description: "By the account that has the invitation's address; one that signed in must have it verified by the provider. " +
+			"An account that usher does not know is registered, with that address.",
+		scope: policies.ScopeCollaboration, who: whoMember, strangers: true, errors: []int{http.StatusConflict},
+	}, a.acceptCollaboration)
 	for _, event := range []struct {
 		name, summary string
 		do            collaborationEvent
 	}{
-		{"accept", "Accept an invitation", a.store.Accept},
 		{"reject", "Reject an invitation", a.store.Reject},
 		{"leave", "Leave a collaboration", a.store.Leave},
 	} {
@@ -119,6 +125,14 @@ func (a *API) updateCollaboration(ctx context.Context, r *request, p *collaborat
 		name = &item.Value.DisplayName
 	}
 	result, err := a.store.UpdateCollaboration(ctx, r.caller.call(), r.caller.account(), p.ID, *name)
+	if err != nil {
+		return nil, err
+	}
+	return wrote(a, r, result, viewCollaboration(itemOf(result))), nil
+}
+
+func (a *API) acceptCollaboration(ctx context.Context, r *request, p *collaborationPath, _ *none) (*written[collaborationView], error) {
+	result, err := a.store.Accept(ctx, r.caller.call(), r.caller.acceptor(), p.ID)
 	if err != nil {
 		return nil, err
 	}

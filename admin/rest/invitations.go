@@ -66,17 +66,17 @@ func (a *API) invitationOperations() {
 	register(a, spec{
 		id: "get-invitation", method: http.MethodGet, path: "/invitations/{token}", tag: tagInvitations, summary: "Show who invites to what",
 		description: "By the link in the mail alone. Nothing is changed: scanners of mail follow links.",
-		scope:       policies.ScopeCollaboration, who: whoLink,
+		scope:       policies.ScopeCollaboration, who: whoLink, strangers: true,
 	}, a.getInvitation)
 	register(a, spec{
 		id: "accept-invitation", method: http.MethodPost, path: "/invitations/{token}/accept", tag: tagInvitations, summary: "Accept an invitation by its link",
 		description: "By the account that has the address; where no account has it, by whoever holds the link, for whom an account is registered. " +
 			"A 401 says that the account must sign in. A refusal does not use the link up.",
-		scope: policies.ScopeCollaboration, who: whoLink, noMatch: true, optional: true, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, who: whoLink, strangers: true, noMatch: true, optional: true, errors: []int{http.StatusConflict},
 	}, a.acceptInvitation)
 	register(a, spec{
 		id: "reject-invitation", method: http.MethodPost, path: "/invitations/{token}/reject", tag: tagInvitations, summary: "Decline an invitation by its link",
-		scope: policies.ScopeCollaboration, who: whoLink, noMatch: true,
+		scope: policies.ScopeCollaboration, who: whoLink, strangers: true, noMatch: true,
 	}, a.rejectInvitation)
 }
 
@@ -197,8 +197,12 @@ func linkCall(r *request, secret string) store.Call {
 // acceptor is who accepts: the caller's account, or, where no account has the address
 // and nobody signed in, one that the platform registers for the holder of the link.
 func (a *API) acceptor(ctx context.Context, r *request, found store.LinkedInvitation, b *acceptInput) (store.Acceptor, error) {
-	if account := r.caller.account(); account != "" {
-		return store.Acceptor{Account: policies.Account{ID: account}}, nil
+	if r.caller.account() != "" {
+		by := r.caller.acceptor()
+		if b.DisplayName != nil {
+			by.DisplayName = *b.DisplayName
+		}
+		return by, nil
 	}
 	if found.Account != "" || a.registrar == nil {
 		return store.Acceptor{}, signInNeeded()

@@ -18,12 +18,13 @@ import (
 const (
 	metaOperation = "usher.operation"
 	schemeToken   = "serviceToken"
+	schemeAccount = "account"
 	mediaJSON     = "application/json"
 	mediaProblem  = "application/problem+json"
 )
 
 // openAPI is the frame of the document.
-func openAPI(version string) *huma.OpenAPI {
+func openAPI(o Options) *huma.OpenAPI {
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	aliases(registry)
 	text := func(example string) *huma.Schema {
@@ -39,20 +40,17 @@ func openAPI(version string) *huma.OpenAPI {
 	return &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
-			Title: "usher", Version: version,
+			Title: "usher", Version: o.Version,
 			Description: "Who shared what with whom, and who may do what: accounts, environments, roles, members and their grants. " +
 				"Errors are problem documents (RFC 9457) with a stable `type`. Lists are pages: follow `next_cursor`. " +
 				"A write answers with `Usher-Revision`; a read or a check that names it as its least revision sees the write.",
 		},
 		Components: &huma.Components{
-			Schemas: registry,
-			SecuritySchemes: map[string]*huma.SecurityScheme{schemeToken: {
-				Type: "http", Scheme: "bearer", BearerFormat: "ush_…",
-				Description: "A service token. The scopes that an operation needs stand in its security requirement and in x-usher-scope.",
-			}},
+			Schemas:         registry,
+			SecuritySchemes: securitySchemes(o),
 			Parameters: map[string]*huma.Param{
 				"ActAs": parameter(headerActAs, "The account that the service acts as; needs the scope act-as. "+
-					"Both must allow: the scope and the account's right.", text("mia")),
+					"Both must allow: the scope and the account's right. Refused with a JWT.", text("mia")),
 				"MinRevision": parameter(headerMinRevision, "The answer is from this revision or a later one; 503 if it does not arrive in time.",
 					whole(float64(policies.MaxRevision))),
 				"IfMatch": parameter("If-Match", "The etag that the object must still have, or *; else 412.", text(`"r123"`)),
@@ -70,6 +68,38 @@ func openAPI(version string) *huma.OpenAPI {
 	}
 }
 
+// securitySchemes are the two ways to say who calls; the account's only where there
+// is a provider to sign in with.
+func securitySchemes(o Options) map[string]*huma.SecurityScheme {
+	schemes := map[string]*huma.SecurityScheme{schemeToken: {
+		Type: "http", Scheme: "bearer", BearerFormat: "ush_…",
+		Description: "A service token. The scopes that an operation needs stand in its security requirement and in x-usher-scope.",
+	}}
+	if o.Identities != nil {
+		schemes[schemeAccount] = &huma.SecurityScheme{
+			Type: "openIdConnect", OpenIDConnectURL: strings.TrimSuffix(o.Identities.Issuer(), "/") + "/.well-known/openid-configuration",
+			Description: "An account that signed in: a JWT of the platform's OpenID provider as bearer token. Who may call an operation stands in x-usher-who.",
+		}
+	}
+	return schemes
+}
+
+// security are the alternatives of an operation (OpenAPI 3.1, Security Requirement).
+func (a *API) security(op *operation) []map[string][]string {
+	scopes := []string{string(op.scope)}
+	if op.who == whoMember {
+		scopes = append(scopes, string(policies.ScopeActAs))
+	}
+	all := []map[string][]string{{schemeToken: scopes}}
+	if a.identities != nil && op.who.accounts() {
+		all = append(all, map[string][]string{schemeAccount: {}})
+	}
+	if op.who == whoLink {
+		all = append(all, map[string][]string{}) // nothing is needed
+	}
+	return all
+}
+
 // DocumentOperation adds what huma does not know of an operation: its body,
 // common headers, errors, scope and right. huma.Register calls it.
 func (a *API) DocumentOperation(o *huma.Operation) {
@@ -77,10 +107,7 @@ func (a *API) DocumentOperation(o *huma.Operation) {
 	if !ok {
 		return
 	}
-	o.Security = []map[string][]string{{schemeToken: {string(op.scope)}}}
-	if op.who == whoLink {
-		o.Security = append(o.Security, map[string][]string{}) // nothing is needed
-	}
+	o.Security = a.security(op)
 	o.Extensions = map[string]any{
 		"x-usher-scope": string(op.scope),
 		"x-usher-who":   map[string]string{"may": string(op.who), "text": op.who.text()},

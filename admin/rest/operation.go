@@ -34,6 +34,7 @@ type spec struct {
 	limit            int64 // of the body in bytes; 0 is policies.MaxBodyBytes
 	noMatch          bool  // takes no If-Match
 	optional         bool  // the body may be absent
+	strangers        bool  // also for accounts that usher does not know: an invitation may make them known
 	// stream lists the content types of a body that the handler reads itself.
 	stream []string
 	// media lists the content types of a usual answer that the handler writes itself,
@@ -50,7 +51,7 @@ const (
 	whoSelf     who = "self"     // as whoOwner, and the member for itself: the handler decides
 	whoServices who = "services" // services only, not acting as anyone: 403
 	whoAlone    who = "alone"    // services only; Usher-Act-As is a fault of the request: 400
-	whoMember   who = "member"   // an account about itself: needs Usher-Act-As
+	whoMember   who = "member"   // an account about itself: signed in, or by Usher-Act-As
 	whoAnyone   who = "anyone"   // services and every account
 	whoLink     who = "link"     // the holder of a link, without credentials; an account too
 )
@@ -58,22 +59,25 @@ const (
 func (w who) text() string {
 	switch w {
 	case whoOwner:
-		return "A service, or acting as the owner."
+		return "A service, or the owner."
 	case whoSelf:
-		return "A service, or acting as the owner, or as the member itself."
+		return "A service, the owner, or the member itself."
 	case whoServices:
 		return "A service, not acting as anyone."
 	case whoAlone:
 		return "A service; Usher-Act-As is refused."
 	case whoMember:
-		return "A service that acts as the account."
+		return "The account itself, or a service that acts as it."
 	case whoAnyone:
-		return "A service, or acting as any account."
+		return "A service, or any account."
 	case whoLink:
-		return "Whoever holds the link, without credentials; acting as an account, that account."
+		return "Whoever holds the link, without credentials; an account, as itself."
 	}
 	return ""
 }
+
+// accounts tells whether accounts may call at all, as themselves.
+func (w who) accounts() bool { return w != whoServices && w != whoAlone }
 
 // none is the body of an operation that takes none.
 type none struct{}

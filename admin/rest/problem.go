@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/problem"
@@ -54,8 +55,9 @@ type ProblemKind struct {
 var Problems = []ProblemKind{
 	{problem.Malformed, 400, "The request is malformed", "JSON that does not parse, a wrong type, an unknown or duplicate key, " +
 		"an unknown or unreadable parameter or header. `errors` (or `where`) says where."},
-	{problem.ActAs, 400, "Usher-Act-As cannot be used here", "Checks, feed, bundles and imports act as nobody."},
-	{problem.Unauthorized, 401, "Credentials are missing or wrong", "No bearer token, or one that is unknown, revoked or expired."},
+	{problem.ActAs, 400, "Usher-Act-As cannot be used here", "Checks, feed, bundles and imports act as nobody, and an account acts as itself."},
+	{problem.Unauthorized, 401, "Credentials are missing or wrong", "No bearer token, or one that is unknown, revoked or expired, " +
+		"or a JWT that is not the OpenID provider's for this server."},
 	{problem.Forbidden, 403, "This is not allowed", "The caller is known, but its scope or its right does not reach."},
 	{problem.NotFound, 404, "There is no such thing", "It does not exist, or the caller may not see it."},
 	{problem.Method, 405, "The path has no such method", "`Allow` lists the methods that it has."},
@@ -190,6 +192,7 @@ func FromError(err error, write bool) *Problem {
 		down         *store.UnavailableError
 		behind       *authz.RevisionError
 		notReady     *authz.UnavailableError
+		noProvider   *identity.UnavailableError
 		reused       *store.IdempotencyError
 		cursor       *store.CursorError
 		bodyTooLarge *http.MaxBytesError
@@ -233,6 +236,8 @@ func FromError(err error, write bool) *Problem {
 		return p
 	case errors.As(err, &notReady):
 		return NewProblem(nothing, "The data is not loaded yet.")
+	case errors.As(err, &noProvider):
+		return NewProblem(nothing, "The OpenID provider does not answer, so that the token cannot be verified.")
 	case errors.As(err, &reused):
 		return NewProblem(problemIdempotency, reused.Error())
 	case errors.As(err, &cursor):

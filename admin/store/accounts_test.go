@@ -89,7 +89,7 @@ func TestDeleteAccountTakesAllItHas(t *testing.T) {
 	list, err := f.ListCollaborations(t.Context(), owner, store.Page{})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 2)
-	_, err = f.Accept(t.Context(), call(), owner, list.Items[0].Value.ID)
+	_, err = f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: owner}}, list.Items[0].Value.ID)
 	require.NoError(t, err)
 
 	deleted, err := f.DeleteAccount(t.Context(), call(), owner)
@@ -128,9 +128,9 @@ func TestInvitationsFollowTheAddress(t *testing.T) {
 	require.Nil(t, f.get(id).Account)
 	f.account("newer", "new@example.com")
 	require.Equal(t, new(policies.AccountID("newer")), f.get(id).Account)
-	_, err := f.Accept(t.Context(), call(), "new", id)
+	_, err := f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: "new"}}, id)
 	requireNotFound(t, err, "collaboration")
-	_, err = f.Accept(t.Context(), call(), "newer", id)
+	_, err = f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: "newer"}}, id)
 	require.NoError(t, err)
 	// Accepted, it follows the account.
 	f.account("newer", "newest@example.com")

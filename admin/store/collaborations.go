@@ -160,20 +160,8 @@ func (s *Store) UpdateCollaboration(
 	})
 }
 
-// Accept makes an invitation of account's address a collaboration, bound to the
-// account from now on. Errors: NotFoundError, StateError (also when the invitation
-// has ended by the clock), PreconditionError; so with the other events.
-func (s *Store) Accept(ctx context.Context, call Call, account policies.AccountID, id policies.CollaborationID) (Result[Collaboration], error) {
-	return s.changeCollaboration(ctx, call, "collaboration.accept", account, id, func(tx *tx, m *memberRow, a accountRow) error {
-		if err := tx.apply(policies.EventAccept, m); err != nil {
-			return err
-		}
-		bind(m, a)
-		return nil
-	})
-}
-
-// Reject declines an invitation.
+// Reject declines an invitation. Errors: NotFoundError, StateError (also when the
+// invitation has ended by the clock), PreconditionError; so with Leave.
 func (s *Store) Reject(ctx context.Context, call Call, account policies.AccountID, id policies.CollaborationID) (Result[Collaboration], error) {
 	return s.changeCollaboration(ctx, call, "collaboration.reject", account, id, func(tx *tx, m *memberRow, _ accountRow) error {
 		return tx.apply(policies.EventReject, m)

@@ -85,7 +85,7 @@ func (f *fixture) invite(email string, grants ...policies.Grant) policies.Collab
 func (f *fixture) member(account policies.AccountID, grants ...policies.Grant) policies.CollaborationID {
 	f.t.Helper()
 	id := f.invite(string(account)+"@example.com", grants...)
-	_, err := f.Accept(f.t.Context(), call(), account, id)
+	_, err := f.Accept(f.t.Context(), call(), store.Acceptor{Account: policies.Account{ID: account}}, id)
 	require.NoError(f.t, err)
 	return id
 }

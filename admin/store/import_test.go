@@ -251,10 +251,10 @@ func TestImportedInvitations(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "New", created.Value.DisplayName)
 	// An invitation of the usual length.
-	_, err = f.Accept(t.Context(), call(), "max", members.Items[1].Value.ID)
+	_, err = f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: "max"}}, members.Items[1].Value.ID)
 	require.NoError(t, err)
 	f.clock.Advance(store.DefaultInvitationTTL)
-	_, err = f.Accept(t.Context(), call(), "mia", members.Items[2].Value.ID)
+	_, err = f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, members.Items[2].Value.ID)
 	requireState(t, err, policies.StatusExpired, policies.EventAccept)
 	requireSound(t, f.Store)
 }

@@ -126,18 +126,6 @@ func (s *Store) Invitation(ctx context.Context, secret string) (LinkedInvitation
 
 func errNoInvitation() error { return &policies.NotFoundError{Kind: "invitation"} }
 
-// Acceptor is who accepts an invitation by its link.
-type Acceptor struct {
-	policies.Account
-
-	// Registers says that the account is to be made if it is not there: it was proven
-	// to have the address, or the platform registered it for the holder of the link.
-	Registers bool
-	// Verified is an address that the account was proven to have, whatever is known
-	// of it here; empty if none was.
-	Verified string
-}
-
 // Accepted is an accepted invitation, and the account that is the member now.
 type Accepted struct {
 	Account       policies.AccountID
@@ -147,7 +135,8 @@ type Accepted struct {
 // AcceptLink accepts the invitation of a link for an account, which is bound to it
 // from now on, and made in the same revision if it registers. Errors: the
 // NotFoundError of [Store.Invitation]; ForbiddenError (the invitation is another
-// account's); TakenError (the account to register has another address).
+// account's, or the address is not verified); TakenError (the account to register has
+// another address, or is a member already).
 func (s *Store) AcceptLink(ctx context.Context, call Call, secret string, by Acceptor) (Result[Accepted], error) {
 	hash := hashLink(secret)
 	return writeResult(ctx, s, call, "invitation.accept", func(tx *tx, r *Result[Accepted]) error {
@@ -160,49 +149,12 @@ func (s *Store) AcceptLink(ctx context.Context, call Call, secret string, by Acc
 		if !there || m.effectiveStatus(tx.now) != policies.StatusPending {
 			return errNoInvitation()
 		}
-		account, known := accounts.one()
-		if _, held := holders.one(); !known && by.Registers && !held && m.Account == nil {
-			var err error
-			if account, m, err = tx.register(by.Account, m); err != nil {
-				return err
-			}
-		} else if known && by.Registers && m.Account == nil {
-			return &policies.TakenError{Field: "id", Value: string(by.ID), Reason: "is an account with another address"}
-		}
-		if m.Account == nil && known && account.ID != m.Owner && by.Verified != "" && policies.EmailKey(by.Verified) == m.EmailKey {
-			if err := tx.giveWay([]string{string(m.Owner)}, []string{string(account.ID)}); err != nil {
-				return err
-			}
-			m.Account = &account.ID
-		}
-		if m.Account == nil || *m.Account != account.ID || account.ID == "" {
-			return errOthersInvitation()
+		m, account, err := tx.claim(m, by, accounts, holders)
+		if err != nil {
+			return err
 		}
 		return tx.accept(r, m, account)
 	})
-}
-
-func errOthersInvitation() error {
-	return &policies.ForbiddenError{Reason: "The invitation is for another account."}
-}
-
-// register makes the account that accepts, which gives it the record of its address.
-func (tx *tx) register(account policies.Account, m memberRow) (accountRow, memberRow, error) {
-	account.Email = m.Email
-	account = account.Normalize()
-	if err := policies.Invalid(account.Validate()); err != nil {
-		return accountRow{}, m, err
-	}
-	if err := tx.putAccount(accountRow{}, false, account); err != nil {
-		return accountRow{}, m, err
-	}
-	made, again := read[accountRow](tx, sqlAccount, account.ID), tx.readMember(m.Owner, m.ID)
-	if err := tx.flush(); err != nil {
-		return accountRow{}, m, err
-	}
-	row, _ := made.one()
-	m, _ = again.one()
-	return row, m, nil
 }
 
 // accept binds a record to its account, and makes it active.

@@ -24,13 +24,13 @@ func (f *fixture) enter(status policies.Status) policies.CollaborationID {
 	case policies.StatusExpired:
 		f.clock.Advance(store.DefaultInvitationTTL) // by the clock: nobody wrote it down
 	case policies.StatusActive:
-		_, err = f.Accept(ctx, call(), "mia", id)
+		_, err = f.Accept(ctx, call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, id)
 	case policies.StatusSuspended:
-		_, err = f.Accept(ctx, call(), "mia", id)
+		_, err = f.Accept(ctx, call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, id)
 		require.NoError(f.t, err)
 		_, err = f.Suspend(ctx, call(), owner, id)
 	case policies.StatusLeft:
-		_, err = f.Accept(ctx, call(), "mia", id)
+		_, err = f.Accept(ctx, call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, id)
 		require.NoError(f.t, err)
 		_, err = f.Leave(ctx, call(), "mia", id)
 	case policies.StatusRemoved:
@@ -67,7 +67,7 @@ func TestLifeOfACollaboration(t *testing.T) {
 			return err
 		},
 		policies.EventAccept: func(id policies.CollaborationID) error {
-			_, err := f.Accept(t.Context(), call(), "mia", id)
+			_, err := f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, id)
 			return err
 		},
 		policies.EventReject: func(id policies.CollaborationID) error {
@@ -226,13 +226,13 @@ func TestInvitationsEndByTheClock(t *testing.T) {
 	require.NoError(t, err)
 	f.clock.Advance(store.DefaultInvitationTTL - time.Second)
 	f.clock.Advance(time.Second)
-	_, err = f.Accept(t.Context(), call(), "mia", id)
+	_, err = f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, id)
 	requireState(t, err, policies.StatusExpired, policies.EventAccept)
 	_, err = f.Resend(t.Context(), call(), owner, id)
 	requireState(t, err, policies.StatusExpired, policies.EventResend)
 	_, err = f.Invite(t.Context(), call(), owner, store.Invitation{Email: "mia@example.com"})
 	require.NoError(t, err)
-	_, err = f.Accept(t.Context(), call(), "mia", id)
+	_, err = f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, id)
 	require.NoError(t, err)
 	requireSound(t, f.Store)
 }
@@ -362,7 +362,7 @@ func TestCollaborationsAsTheMemberSeesThem(t *testing.T) {
 			{Resource: policies.Resource{Type: "account", ID: "owner"}, Roles: []policies.Role{viewer}},
 		},
 	}, c.Value)
-	accepted, err := f.Accept(t.Context(), call(), "mia", id)
+	accepted, err := f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, id)
 	require.NoError(t, err)
 	require.Equal(t, policies.StatusActive, accepted.Value.Status)
 	named, err := f.UpdateCollaboration(t.Context(), call(), "mia", id, "My work")
@@ -380,7 +380,7 @@ func TestCollaborationsAsTheMemberSeesThem(t *testing.T) {
 	for _, account := range []policies.AccountID{"max", owner} {
 		_, err = f.GetCollaboration(t.Context(), account, id)
 		requireNotFound(t, err, "collaboration")
-		_, err = f.Accept(t.Context(), call(), account, id)
+		_, err = f.Accept(t.Context(), call(), store.Acceptor{Account: policies.Account{ID: account}}, id)
 		requireNotFound(t, err, "collaboration")
 	}
 	list, err := f.ListCollaborations(t.Context(), "mia", store.Page{})

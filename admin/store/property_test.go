@@ -289,7 +289,7 @@ func (x *machine) actions() map[string]func(*rapid.T) {
 			var want string
 			switch event {
 			case policies.EventAccept:
-				_, err = x.s.Accept(ctx, call(), account, id)
+				_, err = x.s.Accept(ctx, call(), store.Acceptor{Account: policies.Account{ID: account}}, id)
 				want = x.m.accept(account, id)
 			case policies.EventReject:
 				_, err = x.s.Reject(ctx, call(), account, id)

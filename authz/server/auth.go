@@ -49,7 +49,7 @@ func (get StateTokens) Token(hash string) (authz.Token, bool, error) {
 
 // ErrUnauthorized says that the request has no credentials, or wrong ones. It does
 // not say which: whoever has none need not know.
-var ErrUnauthorized = errors.New("a service token is needed: Authorization: Bearer ush_…")
+var ErrUnauthorized = errors.New("credentials are needed: Authorization: Bearer …, with a token that is good here")
 
 // Authenticator finds out which service token a request carries.
 type Authenticator struct {
@@ -66,7 +66,7 @@ func NewAuthenticator(tokens Tokens, clock func() time.Time) *Authenticator {
 // Authenticate returns the token of r. The error is [ErrUnauthorized], or an
 // [authz.UnavailableError] while the tokens are not known.
 func (a *Authenticator) Authenticate(r *http.Request) (authz.Token, error) {
-	secret, ok := bearer(r.Header)
+	secret, ok := Bearer(r.Header)
 	if !ok || !policies.LooksLikeToken(secret) {
 		return authz.Token{}, ErrUnauthorized
 	}
@@ -109,9 +109,9 @@ func (a *Authenticator) Require(scope policies.Scope, next http.Handler) http.Ha
 	})
 }
 
-// bearer is the credential of RFC 6750, 2.1; its scheme is compared without case
-// (RFC 9110, 11.1).
-func bearer(h http.Header) (string, bool) {
+// Bearer is the credential of RFC 6750, 2.1, whatever it is; its scheme is compared
+// without case (RFC 9110, 11.1). False: there is none, or more than one.
+func Bearer(h http.Header) (string, bool) {
 	const scheme = "bearer "
 	values := h["Authorization"]
 	if len(values) != 1 || len(values[0]) < len(scheme) || !strings.EqualFold(values[0][:len(scheme)], scheme) {

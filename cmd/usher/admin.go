@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/usher-authz/usher/admin"
+	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/authz/sidecar"
 )
 
@@ -22,6 +23,9 @@ type adminCommand struct {
 
 	RegistrationURL   string `placeholder:"URL"   help:"The platform's hook that makes an account for whoever accepts an invitation by its link: POST {email, display_name} gives {id}."`
 	RegistrationToken string `placeholder:"TOKEN" help:"The bearer token that the hook is called with."`
+	OIDCIssuer        string `name:"oidc-issuer"        help:"The platform's OpenID provider: accounts call /v1 with its JWTs. None, if empty." placeholder:"URL"`
+	OIDCAudience      string `name:"oidc-audience"      help:"What must stand among the audiences of a JWT; required with --oidc-issuer."         placeholder:"NAME"`
+	OIDCAccountClaim  string `name:"oidc-account-claim" default:"sub" help:"The claim of a JWT that holds the account's id."`
 
 	logging `embed:""`
 }
@@ -45,6 +49,7 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, BundleMinInterval: c.BundleMinInterval,
 		DecisionRetention: c.DecisionRetention, InvitationTTL: c.InvitationTTL,
 		RegistrationURL: c.RegistrationURL, RegistrationToken: c.RegistrationToken, Logger: log,
+		Identity: identity.Options{Issuer: c.OIDCIssuer, Audience: c.OIDCAudience, AccountClaim: c.OIDCAccountClaim},
 	}
 	if options.MinRevisionWait == 0 {
 		options.MinRevisionWait = -1 // not at all, where 0 is the default
