@@ -126,7 +126,7 @@ func TestEvents(t *testing.T) {
 	for _, id := range []string{"own", "mia", "eve"} {
 		p.account(id)
 	}
-	for _, id := range []string{"e1", "e2"} {
+	for _, id := range []string{"e1", "e2", "e9"} {
 		p.do("PUT", "/v1/accounts/own/environments/"+id, m{"name": id}).want(201)
 	}
 	for _, id := range []string{"viewer", "other"} {
@@ -143,14 +143,14 @@ func TestEvents(t *testing.T) {
 	all.next("ready")
 
 	// What does not concern mia, then what does.
-	p.do("PUT", "/v1/accounts/own/environments/e2", m{"name": "new"}).want(200)
+	p.do("PUT", "/v1/accounts/own/environments/e9", m{"name": "new"}).want(200)
 	p.do("PUT", "/v1/accounts/own/members/"+eve+"/grants/environment/e2", m{"roles": []string{"other"}}).want(201)
 	p.do("PATCH", "/v1/accounts/own/roles/other", m{"name": "another"}).want(200)
 	p.do("PUT", "/v1/accounts/eve/environments/e3", m{"name": "e3"}).want(201)
 	put := p.do("PUT", "/v1/accounts/own/members/"+member+"/grants/environment/e2", m{"roles": []string{"viewer"}}).want(201)
 	p.do("PATCH", "/v1/accounts/own/roles/viewer", m{"policies": []string{}}).want(200)
 
-	first := service.change("environment.put", "environment", "e2")
+	first := service.change("environment.put", "environment", "e9")
 	require.Equal(t, "new", first.data["after"].(map[string]any)["name"])
 	service.change("grant.put", "grant", eve+"/environment/e2")
 	service.change("role.update", "role", "other")
@@ -173,7 +173,7 @@ func TestEvents(t *testing.T) {
 	last := access[len(access)-1]
 	require.Contains(t, last.data["lost"], "environment.control.GetEnvInfo")
 
-	all.change("environment.put", "environment", "e2")
+	all.change("environment.put", "environment", "e9")
 	all.change("grant.put", "grant", eve+"/environment/e2")
 	all.change("role.update", "role", "other")
 	require.Contains(t, all.change("environment.put", "environment", "e3").data, "actor")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/usher-authz/usher/admin/rest"
 	"github.com/usher-authz/usher/authz/problem"
+	"github.com/usher-authz/usher/policies"
 )
 
 // Time-outs of a connection; those of a request are in front.
@@ -71,14 +72,15 @@ type class int
 
 const (
 	classRequest class = iota // a place, a time
-	classImport               // a place; paces itself
+	classImport               // a place; paces itself; so are lines of the audit
 	classStream               // feeds and polls: bounded by their own servers
 	classProbe                // health, metrics: never refused
 )
 
-func classOf(path string) class {
+func classOf(r *http.Request) class {
+	path := r.URL.Path
 	switch {
-	case path == "/v1/import":
+	case path == "/v1/import", strings.HasSuffix(path, "/audit") && strings.Contains(r.Header.Get("Accept"), policies.MediaTypeNDJSON):
 		return classImport
 	case path == pathFeed, strings.HasPrefix(path, pathBundles), strings.HasSuffix(path, "/events"):
 		return classStream
@@ -94,7 +96,7 @@ func (f *front) wrap(next, unknown http.Handler) http.Handler {
 	return rest.WithRequestID(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
 		out := &response{ResponseWriter: w}
-		kind := classOf(r.URL.Path)
+		kind := classOf(r)
 		// A deadline outlives its request on a connection that is kept alive: so each
 		// request sets its own. A writer without deadlines is a test's.
 		var readBy, writeBy time.Time

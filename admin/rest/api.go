@@ -20,6 +20,7 @@ import (
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/problem"
 	"github.com/usher-authz/usher/authz/server"
+	"github.com/usher-authz/usher/policies"
 )
 
 // DefaultMinRevisionWait is how long a GET waits for its Usher-Min-Revision.
@@ -79,6 +80,7 @@ func New(o Options) (*API, error) {
 		// huma looks for application/problem+json under json.
 		Formats: map[string]huma.Format{
 			mediaJSON: {Marshal: marshal, Unmarshal: decode}, "json": {Marshal: marshal, Unmarshal: decode},
+			policies.MediaTypeNDJSON: {Marshal: marshalLines, Unmarshal: decode},
 		},
 		DefaultFormat: mediaJSON,
 	}
@@ -163,6 +165,22 @@ func marshal(w io.Writer, v any) error {
 	}
 	_, _ = w.Write(body.Bytes())
 	return nil
+}
+
+// marshalLines writes an answer as lines if it has such a form, and else as one line.
+// An answer that breaks off does so visibly: the connection is cut.
+func marshalLines(w io.Writer, v any) error {
+	l, ok := v.(interface {
+		writeLines(w io.Writer) (bool, error)
+	})
+	if ok {
+		if written, err := l.writeLines(w); err != nil {
+			panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's own way to drop a connection
+		} else if written {
+			return nil
+		}
+	}
+	return marshal(w, v)
 }
 
 // problem makes the problem of a request's error, logs what the caller must not

@@ -1,10 +1,13 @@
 package rest
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/usher-authz/usher/admin/store"
@@ -91,6 +94,25 @@ func (q AuditFilters) filter() (f store.AuditFilter, err error) {
 	return f, nil
 }
 
+// auditPage is a page of the audit, or, for who asks for lines, all of it.
+type auditPage struct {
+	Items      []auditView `json:"items"`
+	NextCursor string      `json:"next_cursor,omitempty" doc:"Give it as cursor for the next page; absent on the last."`
+
+	// lines writes every item that follows, one a line; nil: the page is asked for.
+	lines func(w io.Writer) error
+}
+
+// writeLines is for [marshalLines].
+func (p auditPage) writeLines(w io.Writer) (bool, error) {
+	if p.lines == nil {
+		return false, nil
+	}
+	return true, p.lines(w)
+}
+
+type auditAnswer struct{ Body auditPage }
+
 type accountAudit struct {
 	AccountPath
 	AuditFilters
@@ -99,23 +121,27 @@ type accountAudit struct {
 func (a *API) auditOperations() {
 	register(a, spec{
 		id: "list-account-audit", method: http.MethodGet, path: "/accounts/{account}/audit", tag: tagAudit, summary: "List the changes of an account",
-		scope: policies.ScopeAudit, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
+		description: auditDescription,
+		scope:       policies.ScopeAudit, who: whoOwner, media: []string{policies.MediaTypeNDJSON}, errors: []int{http.StatusUnprocessableEntity},
 	}, a.listAccountAudit)
 	register(a, spec{
 		id: "list-audit", method: http.MethodGet, path: "/audit", tag: tagAudit, summary: "List the changes of the platform",
-		scope: policies.ScopeAudit, who: whoServices, errors: []int{http.StatusUnprocessableEntity},
+		description: auditDescription,
+		scope:       policies.ScopeAudit, who: whoServices, media: []string{policies.MediaTypeNDJSON}, errors: []int{http.StatusUnprocessableEntity},
 	}, a.listAudit)
 }
 
-func (a *API) listAccountAudit(ctx context.Context, _ *request, p *accountAudit, _ *none) (*listed[auditView], error) {
-	return a.audit(ctx, p.AuditFilters, p.Account)
+const auditDescription = "With `Accept: application/x-ndjson` the answer is all that follows, an item a line, however much that is."
+
+func (a *API) listAccountAudit(ctx context.Context, r *request, p *accountAudit, _ *none) (*auditAnswer, error) {
+	return a.audit(ctx, r, p.AuditFilters, p.Account)
 }
 
-func (a *API) listAudit(ctx context.Context, _ *request, p *AuditFilters, _ *none) (*listed[auditView], error) {
-	return a.audit(ctx, *p, "")
+func (a *API) listAudit(ctx context.Context, r *request, p *AuditFilters, _ *none) (*auditAnswer, error) {
+	return a.audit(ctx, r, *p, "")
 }
 
-func (a *API) audit(ctx context.Context, q AuditFilters, owner policies.AccountID) (*listed[auditView], error) {
+func (a *API) audit(ctx context.Context, r *request, q AuditFilters, owner policies.AccountID) (*auditAnswer, error) {
 	page, err := q.page()
 	if err != nil {
 		return nil, err
@@ -125,9 +151,59 @@ func (a *API) audit(ctx context.Context, q AuditFilters, owner policies.AccountI
 		return nil, err
 	}
 	filter.Owner = owner
+	lines, err := a.wantsLines(r)
+	if err != nil {
+		return nil, err
+	}
+	if lines && q.Limit != "" {
+		return nil, &policies.MalformedError{Where: "limit", Reason: "is for pages: lines come all"}
+	}
+	if lines {
+		page.Limit = store.MaxPage
+	}
+	// Of lines this is the first page, so that what is wrong is told before they begin.
 	entries, err := a.store.Audit(ctx, filter, page)
 	if err != nil {
 		return nil, err
 	}
-	return list(entries, viewEntry), nil
+	first := list(entries, viewEntry).Body
+	answer := &auditAnswer{Body: auditPage{Items: first.Items, NextCursor: first.NextCursor}}
+	if lines {
+		answer.Body.lines = func(w io.Writer) error { return a.auditLines(ctx, r, w, filter, entries) }
+	}
+	return answer, nil
+}
+
+// wantsLines tells whether the caller asks for NDJSON.
+func (a *API) wantsLines(r *request) (bool, error) {
+	media, err := a.Negotiate(r.Header.Get("Accept"))
+	return media == policies.MediaTypeNDJSON, err
+}
+
+// linesTimeout is how long a page of lines may take to be read by the caller.
+const linesTimeout = 30 * time.Second
+
+// auditLines writes a page and all that follow it.
+func (a *API) auditLines(ctx context.Context, r *request, w io.Writer, filter store.AuditFilter, entries store.List[store.Entry]) error {
+	control := http.NewResponseController(r.w)
+	for {
+		var out bytes.Buffer
+		for _, e := range entries.Items {
+			if err := json.MarshalWrite(&out, viewEntry(e)); err != nil {
+				return err
+			}
+			out.WriteByte('\n')
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(linesTimeout)) // a writer without deadlines is a test's
+		if _, err := w.Write(out.Bytes()); err != nil {
+			return err
+		}
+		if entries.NextCursor == "" {
+			return nil
+		}
+		var err error
+		if entries, err = a.store.Audit(ctx, filter, store.Page{Limit: store.MaxPage, Cursor: entries.NextCursor}); err != nil {
+			return err
+		}
+	}
 }

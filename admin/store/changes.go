@@ -11,7 +11,7 @@ import (
 
 const (
 	sqlChanges   = `select revision, at, objects, audit_hash, hash from revisions where revision > $1 order by revision limit $2`
-	sqlChangesOf    = `select r.objects
+	sqlChangesOf = `select r.objects
 from (select distinct revision from changes where owner = $1 and revision > $2 and revision <= $3 order by revision offset 0) c
     join revisions r on r.revision = c.revision order by r.revision`
 	sqlRevisionHash = `select hash from revisions where revision = $1`

@@ -13,12 +13,14 @@ import (
 
 	"github.com/usher-authz/usher/admin/anchor"
 	"github.com/usher-authz/usher/admin/store"
+	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/signing"
 )
 
 type auditCommand struct {
 	Verify auditVerifyCommand `cmd:"" help:"Walk the change log and tell whether it is as it was written. Exit code 0: it is, 1: it is not, 2: error."`
 	Anchor auditAnchorCommand `cmd:"" help:"Print a signed head of the change log, to be kept elsewhere."`
+	Erase  auditEraseCommand  `cmd:"" help:"Erase the data of a person whose account was deleted; the chain of hashes holds."`
 }
 
 // openToLook opens the store without ever writing.
@@ -214,4 +216,31 @@ func readAnchors(ctx context.Context, from string, verifier *signing.Verifier) (
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return anchor.Read(resp.Body, verifier)
+}
+
+type auditEraseCommand struct {
+	database `embed:""`
+
+	Account string `arg:"" help:"The deleted account's id."`
+}
+
+// Help is shown by --help below the options.
+func (*auditEraseCommand) Help() string {
+	return "Emails, names and network addresses of the account go from the change log and from the records of ended collaborations. " +
+		"What was done stays, by the account's id. Connect as the role that the schema belongs to. It cannot be undone."
+}
+
+// Run erases.
+func (c *auditEraseCommand) Run(ctx context.Context, p *Process) error {
+	s, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	done, err := s.Erase(ctx, store.Call{Actor: local}, policies.AccountID(c.Account))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.Stdout, "erased from %d entries and %d network addresses, revision %d\n", done.Entries, done.Addresses, done.Revision)
+	return err
 }

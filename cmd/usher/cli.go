@@ -38,7 +38,8 @@ type commandLine struct {
 	Import  importCommand  `cmd:"" help:"Send account documents to the admin server."`
 	Export  exportCommand  `cmd:"" help:"Print the document of an account."`
 	Check   checkCommand   `cmd:"" help:"Ask a sidecar. Exit code 0: allowed, 1: denied, 2: error."`
-	Audit   auditCommand   `cmd:"" help:"Verify the change log, and keep its head elsewhere."`
+	Audit   auditCommand   `cmd:"" help:"Verify the change log, keep its head elsewhere, erase data of persons."`
+	Watch   watchCommand   `cmd:"" help:"Follow what changes."`
 	Bundle  bundleCommand  `cmd:"" help:"Build OPA bundles."`
 	Health  healthCommand  `cmd:"" help:"Exit 0 if the server at URL is ready, 1 if not (for container health checks)."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -86,8 +86,10 @@ func (e *statusError) Error() string {
 }
 
 // do makes a request; the caller closes the body. An answer that is not a
-// success is a [statusError].
-func (c *client) do(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
+// success is a [statusError]. change adds to the request.
+func (c *client) do(
+	ctx context.Context, method, path, contentType string, body io.Reader, change ...func(*http.Request),
+) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("make a request to %s: %w", c.base, err)
@@ -97,6 +99,9 @@ func (c *client) do(ctx context.Context, method, path, contentType string, body 
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	for _, f := range change {
+		f(req)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
