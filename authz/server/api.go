@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/routes"
 )
 
 // The paths of the check API (AuthZEN, Transport).
@@ -24,6 +25,7 @@ const (
 type API struct {
 	decider  authz.Decider
 	searcher authz.Searcher
+	routes   *routes.Routes // nil: no proxy asks
 	auth     *Authenticator // nil: no tokens are known
 	logger   *slog.Logger
 	metrics  *metrics
@@ -41,7 +43,7 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics of the check API: %w", err)
 	}
-	a := &API{decider: o.Decider, searcher: o.Searcher, logger: o.Logger, metrics: m, decoders: newDecoders()}
+	a := &API{decider: o.Decider, searcher: o.Searcher, routes: o.Routes, logger: o.Logger, metrics: m, decoders: newDecoders()}
 	if o.Tokens != nil {
 		a.auth = NewAuthenticator(o.Tokens, o.Clock)
 	}
@@ -80,6 +82,9 @@ func (a *API) Mount(mux *http.ServeMux, l Listener) error {
 		}
 		refuse(w, r)
 	})))
+	if a.routes != nil { // whatever the method of the original request, some proxies use it here
+		mux.Handle(PathForward, RequestID(a.handle(endpointForward, l.Auth, a.forward)))
+	}
 	for _, path := range metadataPaths(l.PublicURL) {
 		mount(http.MethodGet, path, metadata(l.PublicURL))
 	}

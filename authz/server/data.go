@@ -181,11 +181,12 @@ func flag(u *url.URL, name string) bool {
 // writeData sends the answer, for people if ?pretty asks for it.
 func (d *decoder) writeData(w http.ResponseWriter, r *http.Request) error {
 	if flag(r.URL, "pretty") {
-		value := jsontext.Value(d.answer)
+		value := jsontext.Value(d.answer).Clone()
 		if err := value.Indent(jsontext.WithIndent("  ")); err != nil {
 			return err
 		}
-		d.answer = append(value, '\n')
+		d.answer = append(d.answer[:0], value...)
+		d.answer = append(d.answer, '\n')
 	}
 	return d.write(w)
 }

@@ -89,17 +89,17 @@ func TestDataWithoutAQuestion(t *testing.T) {
 		`{"input":{` + mia + `,` + start + `,` + onE + `,"context":{"min_revision":-1}}}`,
 	} {
 		got := door.post(t, "/v1/data/usher/authz/decision", body).data(t)
-		require.Equal(t, denied, string(got.Result), body)
+		require.JSONEq(t, denied, string(got.Result), body)
 		require.Nil(t, got.Warning)
 		require.Equal(t, "false", string(door.post(t, "/v1/data/usher/authz/allow", body).data(t).Result), body)
 	}
 	for _, body := range []string{``, `{}`, `{"Input":{}}`} {
 		got := door.post(t, "/v1/data/usher/authz/decision", body).data(t)
-		require.Equal(t, denied, string(got.Result))
+		require.JSONEq(t, denied, string(got.Result))
 		require.Equal(t, &dataFault{"api_usage_warning", "'input' key missing from the request"}, got.Warning)
 	}
 	open := open(t, newAPI(t, newEngine(t, newState(t, company(t)), now), nil), server.Listener{Auth: server.AuthNone})
-	require.Equal(t, denied, string(open.get(t, "/v1/data/usher/authz/decision").data(t).Result))
+	require.JSONEq(t, denied, string(open.get(t, "/v1/data/usher/authz/decision").data(t).Result))
 	got := open.get(t, "/v1/data/usher/authz/allow?input="+strings.NewReplacer(`"`, "%22", "{", "%7B", "}", "%7D").Replace(whole))
 	require.Equal(t, "true", string(got.data(t).Result))
 }

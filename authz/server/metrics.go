@@ -22,9 +22,10 @@ const (
 	endpointResources   endpoint = "search_resource"
 	endpointActions     endpoint = "search_action"
 	endpointData        endpoint = "data"
+	endpointForward     endpoint = "forward_auth"
 )
 
-var endpoints = []endpoint{endpointEvaluation, endpointEvaluations, endpointSubjects, endpointResources, endpointActions, endpointData}
+var endpoints = []endpoint{endpointEvaluation, endpointEvaluations, endpointSubjects, endpointResources, endpointActions, endpointData, endpointForward}
 
 // reasons are all that an answer may have.
 var reasons = []policies.Reason{

@@ -48,6 +48,9 @@ func (a *API) admit(r *http.Request, e endpoint, auth Auth) error {
 			return err
 		}
 	}
+	if e == endpointForward {
+		return nil // the headers are those of the original request, too
+	}
 	if _, ok := r.Header["Usher-Act-As"]; ok {
 		return actAsError{}
 	}

@@ -11,12 +11,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/routes"
 )
 
 // Options configures an [API].
 type Options struct {
 	Decider  authz.Decider  // required
 	Searcher authz.Searcher // required
+	// Routes maps what reverse proxies ask about; nil: there is no forward-auth.
+	Routes *routes.Routes
 	// Tokens knows the service tokens; required by listeners with [AuthToken].
 	Tokens Tokens
 

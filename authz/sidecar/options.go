@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/usher-authz/usher/authz/routes"
 	"github.com/usher-authz/usher/authz/server"
 )
 
@@ -70,6 +71,8 @@ type Options struct {
 	// Socket is the path of a Unix socket, which asks for nothing; empty: none.
 	Socket     string
 	SocketMode fs.FileMode // of the socket's file
+	// Routes maps what proxies ask about to checks; nil: no proxy asks.
+	Routes *routes.Routes
 
 	// CacheLimit is the most (subject, resource) pairs that are kept; see
 	// authz.DefaultCacheLimit.

@@ -75,7 +75,7 @@ func New(o Options) (*Sidecar, error) {
 		answers = staleness{from, o.MaxStaleness}
 	}
 	s.api, err = server.New(server.Options{
-		Decider: answers, Searcher: answers, Tokens: from.tokens(), Clock: from.now, Logger: o.Logger, Registerer: o.Registry,
+		Decider: answers, Searcher: answers, Routes: o.Routes, Tokens: from.tokens(), Clock: from.now, Logger: o.Logger, Registerer: o.Registry,
 	})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/usher-authz/usher/authz/ondemand"
+	"github.com/usher-authz/usher/authz/routes"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/authz/sidecar"
 )
@@ -22,6 +23,8 @@ type sidecarCommand struct {
 	SocketMode string `default:"0600" help:"Who may use the Unix socket, as the permissions of its file."`
 
 	listening `embed:""`
+
+	Routes string `help:"What reverse proxies ask about, in YAML: routes to actions; it opens /forward-auth." placeholder:"FILE"`
 
 	AdminURL     string `help:"The admin server that feeds it, e.g. http://127.0.0.1:8080." placeholder:"URL"`
 	Token        string `help:"A service token with the scope bundles." placeholder:"TOKEN"`
@@ -86,6 +89,10 @@ func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 		errs = append(errs, fmt.Errorf("--socket-mode must be permissions like 0600, not %q", c.SocketMode))
 	}
 	o.SocketMode = fs.FileMode(mode)
+	if c.Routes != "" {
+		o.Routes, err = readRoutes(c.Routes)
+		errs = append(errs, err)
+	}
 	if c.Bundle != "" {
 		o.Bundle = c.Bundle
 		return o, errors.Join(errs...)
@@ -102,6 +109,19 @@ func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 		errs = append(errs, c.redis(&o))
 	}
 	return o, errors.Join(errs...)
+}
+
+// readRoutes reads the file of --routes.
+func readRoutes(path string) (*routes.Routes, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read --routes: %w", err)
+	}
+	made, err := routes.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("--routes %s: %w", path, err)
+	}
+	return made, nil
 }
 
 // redis fills in where Redis is, and with which keys.

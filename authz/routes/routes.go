@@ -1,0 +1,254 @@
+package routes
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/policies"
+)
+
+// Routes is a mapping. It may be used from any number of goroutines.
+type Routes struct {
+	routes []route
+}
+
+type route struct {
+	methods []string // none: all
+	path    []segment
+	public  bool
+	subject template
+	action  template
+	kind    string
+	id      template
+}
+
+// segment is one part of a route's path: text, a name for whatever stands there, or a
+// name for all the rest.
+type segment struct {
+	text string
+	name string
+	rest bool
+}
+
+// file is the YAML of a mapping.
+type file struct {
+	Subject string      `yaml:"subject"`
+	Routes  []fileRoute `yaml:"routes"`
+}
+
+type fileRoute struct {
+	Methods  []string     `yaml:"methods"`
+	Path     string       `yaml:"path"`
+	Public   bool         `yaml:"public"`
+	Subject  string       `yaml:"subject"`
+	Action   string       `yaml:"action"`
+	Resource fileResource `yaml:"resource"`
+}
+
+type fileResource struct {
+	Type string `yaml:"type"`
+	ID   string `yaml:"id"`
+}
+
+// Parse reads a mapping from YAML. The error has everything that is wrong with it, by
+// route; but YAML that does not parse, or has an unknown key, hides the rest.
+func Parse(data []byte) (*Routes, error) {
+	var f file
+	if err := yaml.UnmarshalWithOptions(data, &f, yaml.DisallowUnknownField()); err != nil {
+		return nil, fmt.Errorf("read the routes: %w", err)
+	}
+	if len(f.Routes) == 0 {
+		return nil, errors.New("there are no routes: everything would be denied")
+	}
+	made := &Routes{}
+	var errs []error
+	seen := map[string]int{}
+	for i, from := range f.Routes {
+		if from.Subject == "" {
+			from.Subject = f.Subject
+		}
+		r, problems := from.parse()
+		if key := r.key(); seen[key] > 0 {
+			problems = append(problems, fmt.Errorf("is never reached: route %d has the same methods and path", seen[key]))
+		} else {
+			seen[key] = i + 1
+		}
+		for _, problem := range problems {
+			errs = append(errs, fmt.Errorf("route %d (%s): %w", i+1, from.Path, problem))
+		}
+		made.routes = append(made.routes, r)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+// key is equal for routes that match the same requests.
+func (r *route) key() string {
+	var key strings.Builder
+	methods := slices.Sorted(slices.Values(r.methods))
+	fmt.Fprint(&key, methods)
+	for _, s := range r.path {
+		fmt.Fprintf(&key, "/%q %v %v", s.text, s.name != "", s.rest)
+	}
+	return key.String()
+}
+
+func (f *fileRoute) parse() (r route, errs []error) {
+	problem := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, method := range f.Methods {
+		if method == "" || method != strings.ToUpper(method) || strings.ContainsAny(method, " \t/") {
+			problem(fmt.Errorf("the method %q is none; methods are written in capitals", method))
+		}
+	}
+	r.methods, r.public, r.kind = f.Methods, f.Public, f.Resource.Type
+	var params []string
+	var err error
+	r.path, params, err = parsePath(f.Path)
+	problem(err)
+	if f.Public {
+		if f.Action != "" || f.Resource != (fileResource{}) {
+			problem(errors.New("a public route has no action and no resource: nothing is checked"))
+		}
+		return r, errs
+	}
+	named := func(what, text string) template {
+		made, err := parseTemplate(text, params)
+		if err != nil {
+			problem(fmt.Errorf("%s: %w", what, err))
+		}
+		return made
+	}
+	r.subject = named("subject", f.Subject)
+	r.action = named("action", f.Action)
+	r.id = named("resource.id", f.Resource.ID)
+	if !slices.Contains(policies.ResourceTypes, policies.ResourceType(r.kind)) {
+		problem(fmt.Errorf("resource.type %q is none of %v", r.kind, policies.ResourceTypes))
+	}
+	return r, errs
+}
+
+// parsePath reads a path template, and gives the names in it.
+func parsePath(text string) (path []segment, params []string, err error) {
+	literal := strings.NewReplacer("{", "", "}", "").Replace(text)
+	literal = strings.ReplaceAll(literal, "...", "rest")
+	parts, err := segments(text)
+	if err == nil {
+		_, err = segments(literal)
+	}
+	if err != nil || strings.ContainsAny(text, "?%") {
+		return nil, nil, fmt.Errorf("the path %q cannot be matched: it must be like /a/{name}/b", text)
+	}
+	for i, part := range parts {
+		name, ok := strings.CutPrefix(part, "{")
+		if !ok {
+			if strings.ContainsAny(part, "{}") {
+				return nil, nil, fmt.Errorf("the path %q has a name within a segment: a name is a whole one", text)
+			}
+			path = append(path, segment{text: part})
+			continue
+		}
+		name, ok = strings.CutSuffix(name, "}")
+		name, rest := strings.CutSuffix(name, "...")
+		if !ok || !names.MatchString(name) || slices.Contains(params, name) || rest && i < len(parts)-1 {
+			return nil, nil, fmt.Errorf("the path %q: {%s} is no name, or stands twice, or {NAME...} is not last", text, name)
+		}
+		params = append(params, name)
+		path = append(path, segment{name: name, rest: rest})
+	}
+	return path, params, nil
+}
+
+// Request is what a proxy asks about.
+type Request struct {
+	Method string
+	Target string              // path and query, as the proxy got them
+	Header map[string][]string // by canonical name
+	Claims map[string]any      // of a token that the proxy has verified
+}
+
+// Match is what a request comes to.
+type Match struct {
+	Public   bool // nothing is to be checked
+	Question authz.Question
+}
+
+// DeniedError is a request that no route lets come to a check. Status is 401 where it
+// does not say who is asking, else 403. The text is for people.
+type DeniedError struct {
+	Status int
+	Reason string
+}
+
+func (e *DeniedError) Error() string { return e.Reason }
+
+// Match finds the route of r. The error is a [DeniedError].
+func (rs *Routes) Match(r *Request) (Match, error) {
+	parts, err := segments(r.Target)
+	if err != nil {
+		return Match{}, &DeniedError{http.StatusForbidden, "The path could be read in more than one way: " + err.Error() + "."}
+	}
+	for i := range rs.routes {
+		route := &rs.routes[i]
+		if len(route.methods) > 0 && !slices.Contains(route.methods, r.Method) {
+			continue
+		}
+		if params, ok := route.matches(parts); ok {
+			return route.question(r, params)
+		}
+	}
+	return Match{}, &DeniedError{http.StatusForbidden, "No route allows this method on this path."}
+}
+
+func (r *route) matches(parts []string) (map[string]string, bool) {
+	params := map[string]string{}
+	for i, s := range r.path {
+		switch {
+		case s.rest:
+			params[s.name] = strings.Join(parts[min(i, len(parts)):], "/")
+			return params, len(parts) > i
+		case i >= len(parts), s.name == "" && s.text != parts[i]:
+			return nil, false
+		case s.name != "":
+			params[s.name] = parts[i]
+		}
+	}
+	return params, len(parts) == len(r.path)
+}
+
+func (r *route) question(request *Request, params map[string]string) (Match, error) {
+	if r.public {
+		return Match{Public: true}, nil
+	}
+	subject, err := r.subject.fill(request, params)
+	if err != nil {
+		return Match{}, &DeniedError{http.StatusUnauthorized, "It is not known who is asking: " + err.Error() + "."}
+	}
+	action, err := r.action.fill(request, params)
+	if err != nil {
+		return Match{}, &DeniedError{http.StatusForbidden, "It is not known what is to be done: " + err.Error() + "."}
+	}
+	id, err := r.id.fill(request, params)
+	if err != nil {
+		return Match{}, &DeniedError{http.StatusForbidden, "It is not known on what: " + err.Error() + "."}
+	}
+	return Match{Question: authz.Question{
+		SubjectType: "account", Subject: subject, Action: action, ResourceType: r.kind, ResourceID: id,
+	}}, nil
+}
+
+// Denial says to people why d denies q.
+func Denial(q *authz.Question, d *authz.Decision) string {
+	return fmt.Sprintf("%s may not do %s on the %s %s: %s.", q.Subject, q.Action, q.ResourceType, q.ResourceID, d.Reason)
+}
