@@ -102,7 +102,10 @@ func TestRacesInTheLifeOfACollaboration(t *testing.T) {
 	f := open(t)
 	ctx := t.Context()
 	var id policies.CollaborationID
-	accept := func() error { _, err := f.Accept(ctx, call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, id); return err }
+	accept := func() error {
+		_, err := f.Accept(ctx, call(), store.Acceptor{Account: policies.Account{ID: "mia"}}, id)
+		return err
+	}
 	reject := func() error { _, err := f.Reject(ctx, call(), "mia", id); return err }
 	leave := func() error { _, err := f.Leave(ctx, call(), "mia", id); return err }
 	remove := func() error { _, err := f.RemoveMember(ctx, call(), owner, id); return err }
@@ -151,7 +154,10 @@ func TestAcceptWhileTheAddressMoves(t *testing.T) {
 		f.account(to, fmt.Sprintf("to%d@example.com", i))
 		id := f.invite(email)
 		accepted, moved := race(
-			func() error { _, err := f.Accept(ctx, call(), store.Acceptor{Account: policies.Account{ID: from}}, id); return err },
+			func() error {
+				_, err := f.Accept(ctx, call(), store.Acceptor{Account: policies.Account{ID: from}}, id)
+				return err
+			},
 			func() error {
 				_, err := f.PutAccount(ctx, call(), policies.Account{ID: from, Email: fmt.Sprintf("from%d@example.com", i)})
 				return err

@@ -78,9 +78,9 @@ from decisions where `
 	decisionsRange = `(at, id) < ($1, $2) and at <= $1 and at >= $3 and ($4 = '' or outcome = $4) and ($5 = '' or reason = $5)`
 	decisionsOrder = ` order by at desc, id desc limit $6`
 
-	sqlDecision            = selectDecisions + `id = $1 order by at desc limit 1`
-	sqlDecisions           = selectDecisions + decisionsRange + decisionsOrder
-	sqlDecisionsOfSubject  = selectDecisions + decisionsRange + ` and subject = $7 and ($8 = '' or action = $8)
+	sqlDecision           = selectDecisions + `id = $1 order by at desc limit 1`
+	sqlDecisions          = selectDecisions + decisionsRange + decisionsOrder
+	sqlDecisionsOfSubject = selectDecisions + decisionsRange + ` and subject = $7 and ($8 = '' or action = $8)
     and ($9 = '' or resource_type = $9 and resource_id = $10)` + decisionsOrder
 	sqlDecisionsOfResource = selectDecisions + decisionsRange + ` and resource_type = $7 and resource_id = $8 and ($9 = '' or action = $9)` + decisionsOrder
 	sqlDecisionsOfAction   = selectDecisions + decisionsRange + ` and action = $7` + decisionsOrder

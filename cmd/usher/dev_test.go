@@ -156,7 +156,7 @@ func TestDevKeepsItsDataAndLeavesNoProcess(t *testing.T) {
 	before := devEnv(t, dir)
 	for _, name := range []string{
 		"USHER_ADMIN_URL", "USHER_SIDECAR_URL", "USHER_ONDEMAND_SIDECAR_URL", "USHER_TOKEN", "USHER_DATABASE_URL",
-		"USHER_REDIS_URL", "USHER_REDIS_KEY_FILE",
+		"USHER_REDIS_URL", "USHER_REDIS_KEY_FILE", "USHER_OIDC_ISSUER", "USHER_OIDC_AUDIENCE",
 	} {
 		require.NotEmpty(t, before[name], name)
 	}

@@ -17,11 +17,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/usher-authz/usher/admin"
+	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/admin/store/pgserver"
 	"github.com/usher-authz/usher/authz/ondemand"
 	"github.com/usher-authz/usher/authz/ondemand/redisserver"
 	"github.com/usher-authz/usher/authz/sidecar"
+	"github.com/usher-authz/usher/cmd/usher/dev/signin"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/rego"
 )
@@ -82,6 +84,8 @@ type platform struct {
 	keyFile   string
 	redisKeys [][]byte
 
+	signIn *signin.Server
+
 	admin, sidecar, onDemand server
 }
 
@@ -117,6 +121,9 @@ func (d *platform) start(ctx context.Context) error {
 		return err
 	}
 	if err := d.startServers(ctx); err != nil {
+		return err
+	}
+	if err := d.startSignIn(ctx); err != nil {
 		return err
 	}
 	if err := d.startAdmin(ctx); err != nil {
@@ -244,6 +251,7 @@ func (d *platform) startAdmin(ctx context.Context) error {
 	d.started.push("the registration hook", hook.stop)
 	a, err := admin.New(admin.Options{
 		DatabaseURL: d.databaseURL(), Listen: d.o.AdminListen, RegistrationURL: hook.url, Version: d.o.Version, Logger: log, Clock: d.o.Clock,
+		Identity: identity.Options{Issuer: d.signIn.URL(), Audience: signin.Audience},
 	})
 	if err != nil {
 		return fmt.Errorf("make the admin server: %w", err)
@@ -384,7 +392,7 @@ func (d *platform) supervise(ctx context.Context) error {
 	for _, c := range children {
 		group.Go(func() error { return c.watch(ctx, d.log, d.tell) })
 	}
-	for _, s := range []server{d.admin, d.sidecar, d.onDemand} {
+	for _, s := range []server{d.signIn, d.admin, d.sidecar, d.onDemand} {
 		group.Go(func() error {
 			select {
 			case <-ctx.Done():

@@ -2,6 +2,7 @@
 //
 //	usher dev ─┬─ postgres       child process, data in DIR/postgres
 //	           ├─ redis-server   child process, or a Redis in this one
+//	           ├─ sign-in        in this process, an OpenID provider for accounts
 //	           ├─ admin          in this process ──feed──┐
 //	           ├─ sidecar        in this process, resident ◀┤
 //	           └─ sidecar        in this process, on demand over Redis ◀┘

@@ -24,6 +24,7 @@ type state struct {
 	PostgresPort int `json:"postgres_port"`
 	RedisPort    int `json:"redis_port"`
 	OnDemandPort int `json:"on_demand_port"`
+	SignInPort   int `json:"sign_in_port"`
 	// Passwords of the database's roles and of Redis.
 	OwnerPassword string `json:"owner_password"`
 	AppPassword   string `json:"app_password"`

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/usher-authz/usher/cmd/usher/dev/signin"
 )
 
 func (d *platform) envPath() string { return filepath.Join(d.o.Dir, "dev.env") }
@@ -19,6 +21,8 @@ func (d *platform) variables() []variable {
 		{"USHER_DATABASE_URL", d.databaseURL()},
 		{"USHER_REDIS_URL", redisURL(d.state)},
 		{"USHER_REDIS_KEY_FILE", d.keyFile},
+		{"USHER_OIDC_ISSUER", d.signIn.URL()},
+		{"USHER_OIDC_AUDIENCE", signin.Audience},
 	}
 }
 
@@ -30,6 +34,7 @@ func (d *platform) welcome() string {
 	line("  admin, REST and its documentation   %s/docs", d.admin.URL())
 	line("  sidecar, resident                   %s", d.sidecar.URL())
 	line("  sidecar, on demand over Redis       %s", d.onDemand.URL())
+	line("  sign-in, as any account             %s", d.signIn.URL())
 	line("  state and logs                      %s", short(d.o.Dir))
 	line("")
 	line("Try in another terminal:")
