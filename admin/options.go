@@ -14,6 +14,7 @@ import (
 	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/admin/registration"
 	"github.com/usher-authz/usher/admin/rest"
+	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/server"
 )
@@ -64,6 +65,9 @@ type Options struct {
 	// DecisionRetention is how long logged decisions are kept; default
 	// [DefaultDecisionRetention].
 	DecisionRetention time.Duration
+	// ReadRetention is how long it is kept who read other people's permissions; default
+	// readlog.DefaultRetention, at least store.MinReadRetention.
+	ReadRetention time.Duration
 	// RegistrationURL is the platform's hook that registers accounts for holders of
 	// links (package registration), RegistrationToken what it is called with. Without
 	// it only those who have an account may accept.
@@ -131,6 +135,9 @@ func (o Options) Validate() error {
 		if err := o.Identity.Validate(); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if o.ReadRetention != 0 && o.ReadRetention < store.MinReadRetention {
+		errs = append(errs, fmt.Errorf("reads are kept for %s at least", store.MinReadRetention))
 	}
 	if err := (server.Listener{PublicURL: o.PublicURL}).Validate(); err != nil {
 		errs = append(errs, err)

@@ -20,6 +20,7 @@ import (
 	"github.com/usher-authz/usher/admin/decisions"
 	"github.com/usher-authz/usher/admin/feed"
 	"github.com/usher-authz/usher/admin/identity"
+	"github.com/usher-authz/usher/admin/readlog"
 	"github.com/usher-authz/usher/admin/rest"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
@@ -209,9 +210,15 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	if err != nil {
 		return nil, err
 	}
+	reads, err := readlog.New(readlog.Options{Store: db, Retention: o.ReadRetention, Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry})
+	if err != nil {
+		return nil, fmt.Errorf("make the log of reads: %w", err)
+	}
+	reads.Start(ctx)
+	s.push("the log of reads", reads.Stop)
 	api, err := rest.New(rest.Options{
 		Store: db, Engine: s.engine, Authenticator: auth, Identities: identities, Logger: o.Logger, Version: o.Version,
-		MinRevisionWait: o.MinRevisionWait, Registrar: registrar,
+		MinRevisionWait: o.MinRevisionWait, Registrar: registrar, ReadLog: reads,
 	})
 	if err != nil {
 		return nil, err

@@ -38,6 +38,8 @@ type Options struct {
 	Version string
 	// MinRevisionWait is [DefaultMinRevisionWait] if 0.
 	MinRevisionWait time.Duration
+	// ReadLog takes reads of other people's permissions; nil: nothing does.
+	ReadLog ReadLog
 	// Registrar registers accounts for holders of links; nil: nobody does.
 	Registrar Registrar
 }
@@ -60,6 +62,7 @@ type API struct {
 	imports         chan struct{} // bounds imports under way
 	followers       chan struct{} // bounds those who follow events
 	hub             *events.Hub
+	readLog         ReadLog // nil: reads are not written down
 }
 
 // New makes the API. An error says that the OpenAPI document cannot be made,
@@ -88,7 +91,7 @@ func New(o Options) (*API, error) {
 		API: humago.New(mux, config), mux: mux, store: o.Store, engine: o.Engine, log: o.Logger,
 		minRevisionWait: o.MinRevisionWait, auth: o.Authenticator, identities: o.Identities, registrar: o.Registrar,
 		imports: make(chan struct{}, maxImports), followers: make(chan struct{}, maxFollowers),
-		hub: events.NewHub(hubSource{o.Store, o.Engine}),
+		hub: events.NewHub(hubSource{o.Store, o.Engine}), readLog: o.ReadLog,
 	}
 	a.operations()
 	var err error
@@ -118,6 +121,7 @@ func (a *API) operations() {
 	a.collaborationOperations()
 	a.invitationOperations()
 	a.auditOperations()
+	a.readOperations()
 	a.eventOperations()
 	a.decisionOperations()
 }

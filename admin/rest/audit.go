@@ -120,12 +120,12 @@ type accountAudit struct {
 
 func (a *API) auditOperations() {
 	register(a, spec{
-		id: "list-account-audit", method: http.MethodGet, path: "/accounts/{account}/audit", tag: tagAudit, summary: "List the changes of an account",
+		id: "list-account-audit", method: http.MethodGet, read: true, path: "/accounts/{account}/audit", tag: tagAudit, summary: "List the changes of an account",
 		description: auditDescription,
 		scope:       policies.ScopeAudit, who: whoOwner, media: []string{policies.MediaTypeNDJSON}, errors: []int{http.StatusUnprocessableEntity},
 	}, a.listAccountAudit)
 	register(a, spec{
-		id: "list-audit", method: http.MethodGet, path: "/audit", tag: tagAudit, summary: "List the changes of the platform",
+		id: "list-audit", method: http.MethodGet, read: true, path: "/audit", tag: tagAudit, summary: "List the changes of the platform",
 		description: auditDescription,
 		scope:       policies.ScopeAudit, who: whoServices, media: []string{policies.MediaTypeNDJSON}, errors: []int{http.StatusUnprocessableEntity},
 	}, a.listAudit)

@@ -41,7 +41,7 @@ func (a *API) collaboratorOperations() {
 	a.permissionOperations()
 	a.treeOperations()
 	register(a, spec{
-		id: "list-collaborators", method: http.MethodGet, path: "/accounts/{account}/resources/{type}/{id}/collaborators", tag: tagCollaborators,
+		id: "list-collaborators", method: http.MethodGet, read: true, path: "/accounts/{account}/resources/{type}/{id}/collaborators", tag: tagCollaborators,
 		summary: "List who has a role on a resource, and by which level",
 		scope:   policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
 	}, a.listCollaborators)
@@ -56,7 +56,7 @@ func (a *API) collaboratorOperations() {
 		scope:   policies.ScopeCollaboration, who: whoOwner, status: http.StatusNoContent, errors: []int{http.StatusConflict},
 	}, a.deleteCollaborator)
 	register(a, spec{
-		id: "list-load-alert-recipients", method: http.MethodGet, path: "/accounts/{account}/environments/{environment}/load-alert-recipients",
+		id: "list-load-alert-recipients", method: http.MethodGet, read: true, path: "/accounts/{account}/environments/{environment}/load-alert-recipients",
 		tag: tagEnvironments, summary: "List who is told of a load alert on an environment",
 		scope: policies.ScopeCollaboration, who: whoOwner,
 	}, a.listLoadAlertRecipients)

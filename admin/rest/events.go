@@ -86,13 +86,13 @@ func (a *API) eventOperations() {
 	description := "Server-sent events: `ready` first, with the revision that the stream begins after; `change` for each object that changed; `reset` where " +
 		"the log cannot go on from Last-Event-ID: read everything again. Ids are places in the log."
 	register(a, spec{
-		id: "follow-account", method: http.MethodGet, path: "/accounts/{account}/events", tag: tagAudit, summary: "Follow what changes in an account",
+		id: "follow-account", method: http.MethodGet, read: true, path: "/accounts/{account}/events", tag: tagAudit, summary: "Follow what changes in an account",
 		description: description + " The owner and services see all changes of the account, a member those of its own collaboration and grants, " +
 			"of items and roles that it has, and by `access` which actions it gained and lost while it listens.",
 		scope: policies.ScopeCollaboration, who: whoSelf, media: []string{mediaEvents}, errors: []int{http.StatusUnprocessableEntity},
 	}, a.followAccount)
 	register(a, spec{
-		id: "follow-platform", method: http.MethodGet, path: "/events", tag: tagAudit, summary: "Follow what changes on the platform",
+		id: "follow-platform", method: http.MethodGet, read: true, path: "/events", tag: tagAudit, summary: "Follow what changes on the platform",
 		description: description + " A `change` is an item of the audit.",
 		scope:       policies.ScopeAudit, who: whoServices, media: []string{mediaEvents},
 	}, a.followPlatform)

@@ -95,7 +95,7 @@ func knownStatuses() map[policies.Status]struct{} {
 
 func (a *API) memberOperations() {
 	register(a, spec{
-		id: "list-members", method: http.MethodGet, path: "/accounts/{account}/members", tag: tagMembers, summary: "List, search and sort the members",
+		id: "list-members", method: http.MethodGet, read: true, path: "/accounts/{account}/members", tag: tagMembers, summary: "List, search and sort the members",
 		scope: policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
 	}, a.listMembers)
 	register(a, spec{
@@ -103,7 +103,7 @@ func (a *API) memberOperations() {
 		scope: policies.ScopeCollaboration, who: whoOwner, status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
 	}, a.inviteMember)
 	register(a, spec{
-		id: "get-member", method: http.MethodGet, path: "/accounts/{account}/members/{member}", tag: tagMembers, summary: "Show a member",
+		id: "get-member", method: http.MethodGet, read: true, path: "/accounts/{account}/members/{member}", tag: tagMembers, summary: "Show a member",
 		scope: policies.ScopeCollaboration, who: whoOwner,
 	}, a.getMember)
 	register(a, spec{

@@ -40,6 +40,8 @@ type spec struct {
 	// media lists the content types of a usual answer that the handler writes itself,
 	// beside JSON where the answer has a body of that too.
 	media []string
+	// read says that a service which calls it is written down, see [ReadLog].
+	read bool
 }
 
 // who may call an operation, beyond the scope of the token (domain.md, Who may
@@ -133,6 +135,7 @@ func register[P, B, O any](a *API, s spec, handle func(ctx context.Context, r *r
 		if err != nil {
 			return nil, a.problem(ctx, r, err)
 		}
+		a.noteRead(r)
 		return out, nil
 	})
 }

@@ -129,7 +129,7 @@ func (a *API) ownedBy(resource policies.Resource, owner policies.AccountID) erro
 
 func (a *API) permissionOperations() {
 	register(a, spec{
-		id: "get-permissions", method: http.MethodGet, path: "/accounts/{account}/members/{member}/permissions", tag: tagMembers,
+		id: "get-permissions", method: http.MethodGet, read: true, path: "/accounts/{account}/members/{member}/permissions", tag: tagMembers,
 		summary: "Show what a member may do on one resource, and why",
 		scope:   policies.ScopeCollaboration, who: whoSelf,
 	}, a.getPermissions)

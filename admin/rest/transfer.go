@@ -43,7 +43,7 @@ func (a *API) importOperations() {
 		stream: []string{policies.MediaTypeJSON, policies.MediaTypeNDJSON},
 	}, a.importDocuments)
 	register(a, spec{
-		id: "export-account", method: http.MethodGet, path: "/accounts/{account}/export", tag: tagImport, summary: "Export an account",
+		id: "export-account", method: http.MethodGet, read: true, path: "/accounts/{account}/export", tag: tagImport, summary: "Export an account",
 		description: "The document that an import takes. `removed` members are not in it.",
 		scope:       policies.ScopeResources, who: whoOwner,
 	}, a.exportAccount)

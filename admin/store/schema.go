@@ -203,6 +203,7 @@ var grantStatements = []string{
 	`revoke update, delete, truncate on revisions, changes from %s`,
 	`grant select, insert on revisions, changes to %s`,
 	`grant select, insert on decisions to %s`,
+	`grant select, insert, delete on reads to %s`,
 	`grant select, insert, update, delete on opa_statuses to %s`,
 	`grant execute on function keep_decisions(date, date) to %s`,
 }

@@ -19,6 +19,7 @@ type adminCommand struct {
 	MinRevisionWait   time.Duration `default:"2s" help:"How long a request waits for the revision that it demands."`
 	BundleMinInterval time.Duration `default:"5s" help:"How old a bundle may be that answers a poll."`
 	DecisionRetention time.Duration `default:"720h" help:"How long logged decisions are kept."`
+	ReadRetention     time.Duration `default:"2160h" help:"How long it is kept which services read other people's permissions; 168h at least."`
 	InvitationTTL     time.Duration `default:"168h" help:"How long an invitation may be accepted."`
 
 	RegistrationURL   string `placeholder:"URL"   help:"The platform's hook that makes an account for whoever accepts an invitation by its link: POST {email, display_name} gives {id}."`
@@ -47,7 +48,7 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 	options := admin.Options{
 		DatabaseURL: c.DatabaseURL, Listen: c.Listen, InsecureListen: c.InsecureListen, PublicURL: c.PublicURL, Version: version(),
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, BundleMinInterval: c.BundleMinInterval,
-		DecisionRetention: c.DecisionRetention, InvitationTTL: c.InvitationTTL,
+		DecisionRetention: c.DecisionRetention, ReadRetention: c.ReadRetention, InvitationTTL: c.InvitationTTL,
 		RegistrationURL: c.RegistrationURL, RegistrationToken: c.RegistrationToken, Logger: log,
 		Identity: identity.Options{Issuer: c.OIDCIssuer, Audience: c.OIDCAudience, AccountClaim: c.OIDCAccountClaim},
 	}
