@@ -42,11 +42,10 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	decision, err := a.decider.Check(r.Context(), least, match.Question)
+	decision, err := a.Ask(r.Context(), least, match.Question)
 	if err != nil {
 		return err
 	}
-	a.metrics.decided(&decision)
 	describe(w.Header(), &match.Question, &decision)
 	if !decision.Allow {
 		writeDenial(w, http.StatusForbidden, routes.Denial(&match.Question, &decision))

@@ -28,7 +28,11 @@ const (
 // listener is one address that the sidecar serves on.
 type listener struct {
 	net.Listener
-	server *http.Server
+	server interface {
+		Serve(on net.Listener) error // http.ErrServerClosed after Shutdown or Close
+		Shutdown(ctx context.Context) error
+		Close() error
+	}
 }
 
 // listen opens every listener of the sidecar, or none.
@@ -47,19 +51,33 @@ func (s *Sidecar) listen(ctx context.Context) (err error) {
 		}
 	}
 	if s.options.Socket != "" {
-		return s.listenUnix(ctx)
+		on, err := s.openUnix(ctx, s.options.Socket)
+		if err != nil {
+			return err
+		}
+		if err := s.add(on, server.Listener{Auth: server.AuthNone}); err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.listenEnvoy(ctx)
+}
+
+func openTCP(ctx context.Context, address, option string) (net.Listener, error) {
+	var config net.ListenConfig
+	on, err := config.Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen on %s: another process has this port: stop it or give another %s: %w", address, option, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return on, nil
 }
 
 func (s *Sidecar) listenTCP(ctx context.Context) error {
-	var config net.ListenConfig
-	on, err := config.Listen(ctx, "tcp", s.options.Listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("listen on %s: another process has this port: stop it or give another --listen: %w", s.options.Listen, err)
-	}
+	on, err := openTCP(ctx, s.options.Listen, "--listen")
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", s.options.Listen, err)
+		return err
 	}
 	s.address = on.Addr()
 	url := "http://" + on.Addr().String()
@@ -81,21 +99,20 @@ func validOrNone(url string) string {
 	return url
 }
 
-func (s *Sidecar) listenUnix(ctx context.Context) error {
-	path := s.options.Socket
+func (s *Sidecar) openUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err := removeStale(ctx, path); err != nil {
-		return err
+		return nil, err
 	}
 	var config net.ListenConfig
 	on, err := config.Listen(ctx, "unix", path)
 	if err != nil {
-		return fmt.Errorf("listen on the Unix socket %s: %w", path, err)
+		return nil, fmt.Errorf("listen on the Unix socket %s: %w", path, err)
 	}
 	if err := os.Chmod(path, s.options.SocketMode); err != nil {
 		_ = on.Close()
-		return fmt.Errorf("set the mode of the Unix socket %s: %w", path, err)
+		return nil, fmt.Errorf("set the mode of the Unix socket %s: %w", path, err)
 	}
-	return s.add(on, server.Listener{Auth: server.AuthNone})
+	return on, nil
 }
 
 // removeStale removes the socket that a process left behind which was killed.

@@ -73,6 +73,9 @@ type Options struct {
 	SocketMode fs.FileMode // of the socket's file
 	// Routes maps what proxies ask about to checks; nil: no proxy asks.
 	Routes *routes.Routes
+	// EnvoyListen is HOST:PORT for Envoy's gRPC, under the same Auth and TLS as Listen,
+	// and EnvoySocket the path of a Unix socket for it; empty: none.
+	EnvoyListen, EnvoySocket string
 
 	// CacheLimit is the most (subject, resource) pairs that are kept; see
 	// authz.DefaultCacheLimit.
@@ -167,25 +170,43 @@ func (o Options) validateListeners() error {
 	}
 	problem(o.Listen == "" && o.Socket == "", "there is nothing to listen on: give --listen or --socket")
 	problem((o.TLSCert == "") != (o.TLSKey == ""), "a certificate and its key come together: give both or neither")
-	problem(o.TLSCert != "" && o.Listen == "", "a certificate is for a TCP listener: give --listen")
+	problem(o.TLSCert != "" && o.Listen == "" && o.EnvoyListen == "", "a certificate is for a TCP listener: give --listen")
+	problem((o.EnvoyListen != "" || o.EnvoySocket != "") && o.Routes == nil, "what Envoy asks about must be mapped to checks: give --routes")
+	problem(o.Socket != "" && o.Socket == o.EnvoySocket, "HTTP and Envoy's gRPC cannot share a Unix socket")
 	problem(o.SocketMode&^fs.ModePerm != 0, "the mode of the Unix socket is not one of permissions")
-	if o.Listen == "" {
+	if o.Listen == "" && o.EnvoyListen == "" {
 		return errors.Join(errs...)
 	}
 	err := server.Listener{Auth: o.Auth, PublicURL: o.PublicURL}.Validate()
 	problem(err != nil, "the TCP listener: %w", err)
-	host, _, err := net.SplitHostPort(o.Listen)
-	problem(err != nil, "the address %q to listen on is not HOST:PORT", o.Listen)
+	for _, address := range []string{o.Listen, o.EnvoyListen} {
+		if address != "" {
+			errs = append(errs, o.validateAddress(address))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validateAddress tells whether callers may be served on address as o has it.
+func (o Options) validateAddress(address string) error {
+	var errs []error
+	problem := func(is bool, format string, args ...any) {
+		if is {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	host, _, err := net.SplitHostPort(address)
+	problem(err != nil, "the address %q to listen on is not HOST:PORT", address)
 	if err != nil || isLoopback(host) {
 		problem(o.Mode == ModeBundle && o.Auth == server.AuthToken, "a bundle has no tokens: a listener cannot ask for them")
 		return errors.Join(errs...)
 	}
 	problem(o.Mode == ModeBundle,
-		"a bundle has no tokens, so that everybody could ask on %s: listen on loopback or on a Unix socket", o.Listen)
+		"a bundle has no tokens, so that everybody could ask on %s: listen on loopback or on a Unix socket", address)
 	problem(o.Mode != ModeBundle && o.Auth == server.AuthNone,
-		"without tokens everybody could ask on %s: only loopback and Unix sockets may do without", o.Listen)
+		"without tokens everybody could ask on %s: only loopback and Unix sockets may do without", address)
 	problem(o.TLSCert == "" && !o.InsecureListen && o.Mode != ModeBundle,
-		"%s is beyond loopback and has no TLS: give a certificate, or --insecure-listen", o.Listen)
+		"%s is beyond loopback and has no TLS: give a certificate, or --insecure-listen", address)
 	return errors.Join(errs...)
 }
 

@@ -33,6 +33,7 @@ type Sidecar struct {
 	mu        sync.Mutex // of what follows
 	state     phase
 	address   net.Addr
+	envoy     net.Addr // where Envoy finds it on TCP
 	listeners []*listener
 	cancel    context.CancelFunc // ends the source
 	work      sync.WaitGroup

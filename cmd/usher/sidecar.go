@@ -24,7 +24,9 @@ type sidecarCommand struct {
 
 	listening `embed:""`
 
-	Routes string `help:"What reverse proxies ask about, in YAML: routes to actions; it opens /forward-auth." placeholder:"FILE"`
+	Routes      string `help:"What reverse proxies ask about, in YAML: routes to actions; it opens /forward-auth." placeholder:"FILE"`
+	EnvoyListen string `help:"Where Envoy's external authorization (gRPC) is served too, HOST:PORT, under the same --auth and certificate; it needs --routes." placeholder:"HOST:PORT"`
+	EnvoySocket string `help:"A Unix socket for the same, with --socket-mode." placeholder:"PATH"`
 
 	AdminURL     string `help:"The admin server that feeds it, e.g. http://127.0.0.1:8080." placeholder:"URL"`
 	Token        string `help:"A service token with the scope bundles." placeholder:"TOKEN"`
@@ -74,6 +76,7 @@ func (c *sidecarCommand) Run(ctx context.Context, p *Process) error {
 func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 	o := sidecar.Options{
 		Listen: c.Listen, Auth: server.Auth(c.Auth), PublicURL: c.PublicURL, Socket: c.Socket,
+		EnvoyListen: c.EnvoyListen, EnvoySocket: c.EnvoySocket,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, InsecureListen: c.InsecureListen, Token: c.Token,
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, MaxStaleness: c.MaxStaleness, Logger: log,
 	}
