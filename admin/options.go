@@ -72,6 +72,14 @@ type Options struct {
 	// links (package registration), RegistrationToken what it is called with. Without
 	// it only those who have an account may accept.
 	RegistrationURL, RegistrationToken string
+	// SMTPURL is the mail server's (package mail); without it and MailDir nobody is
+	// told of anything. MailDir takes mails as files instead, for development.
+	SMTPURL, MailDir string
+	// MailFrom is what mails come from, and MailReplyTo where answers go; the same if
+	// empty.
+	MailFrom, MailReplyTo string
+	// MailTemplates is a directory with templates that replace the embedded ones.
+	MailTemplates string
 	// MaxInFlight bounds the requests under way, feeds and polls apart.
 	MaxInFlight int
 	// RequestTimeout bounds a request, but for imports, feeds and polls.
@@ -146,6 +154,9 @@ func (o Options) Validate() error {
 		if _, err := registration.New(o.RegistrationURL, o.RegistrationToken); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if _, err := o.sender(); err != nil {
+		errs = append(errs, err)
 	}
 	host, _, err := net.SplitHostPort(o.Listen)
 	switch {

@@ -126,13 +126,20 @@ func (s *Server) start(ctx context.Context) error {
 		return nil
 	})
 	s.address = listener.Addr()
+	outbox, err := o.outbox()
+	if err != nil {
+		return err
+	}
 	db, err := store.Open(ctx, store.Options{
-		URL: o.DatabaseURL, Logger: o.Logger, Clock: o.Clock, Registerer: o.Registry, InvitationTTL: o.InvitationTTL,
+		URL: o.DatabaseURL, Logger: o.Logger, Clock: o.Clock, Registerer: o.Registry, InvitationTTL: o.InvitationTTL, Outbox: outbox,
 	})
 	if err != nil {
 		return err
 	}
 	s.push("the store", func(context.Context) error { db.Close(); return nil })
+	if err := s.startJobs(ctx, db); err != nil {
+		return err
+	}
 	s.engine, err = authz.New(authz.Options{
 		Clock: o.Clock, CacheLimit: o.CacheLimit, MinRevisionWait: o.MinRevisionWait, Logger: o.Logger, Registerer: o.Registry,
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 
 	"github.com/google/uuid"
@@ -14,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
 
 	"github.com/usher-authz/usher/migrations"
 	"github.com/usher-authz/usher/policies"
@@ -65,6 +68,9 @@ func Migrate(ctx context.Context, url string, inForce policies.PolicyInForce, pr
 	prepareConnections(config)
 	db := stdlib.OpenDB(*config)
 	defer func() { _ = db.Close() }()
+	if err := migrateQueue(ctx, url, progress); err != nil {
+		return MigrateReport{}, err
+	}
 	report, err := migrateSchema(ctx, db, progress)
 	if err != nil {
 		return report, err
@@ -201,12 +207,60 @@ var grantStatements = []string{
 	`grant select, insert, update, delete on policies_in_force, system_policies, accounts, groups, environments, environment_groups,
      policies, roles, role_policies, collaborations, grants, tokens, idempotency_keys, invitation_links to %s`,
 	`revoke update, delete, truncate on revisions, changes from %s`,
+	`grant select on river_migration to %s`,
+	`grant select, insert, update, delete on river_job, river_leader, river_queue to %s`,
+	`grant usage, select on sequence river_job_id_seq to %s`,
 	`grant select, insert on revisions, changes to %s`,
 	`grant select, insert on decisions to %s`,
 	`grant select, insert, delete on reads to %s`,
 	`grant select, insert, update, delete on opa_statuses to %s`,
 	`grant execute on function keep_decisions(date, date) to %s`,
 }
+
+// migrateQueue makes or changes the tables of the job queue, which are River's, under
+// an advisory lock. It comes before the schema, whose version says that it was done.
+func migrateQueue(ctx context.Context, url string, progress io.Writer) error {
+	pool, err := NewPool(ctx, url, queueConns)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return fmt.Errorf("read the migrations of the job queue: %w", err)
+	}
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(ctx, `select pg_advisory_lock($1)`, queueLockKey); err != nil {
+		return translate(err)
+	}
+	defer func() { _, _ = conn.Exec(context.WithoutCancel(ctx), `select pg_advisory_unlock($1)`, queueLockKey) }()
+	done, err := migrator.Validate(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("read the version of the job queue: %w", translate(err))
+	}
+	if done.OK {
+		return nil
+	}
+	result, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	if err != nil {
+		return fmt.Errorf("migrate the job queue: %w", translate(err))
+	}
+	for _, v := range result.Versions {
+		_, _ = fmt.Fprintf(progress, "job queue, migration %d: %s\n", v.Version, v.Duration)
+	}
+	return nil
+}
+
+const (
+	// queueLockKey is lockKey for the migration of the queue.
+	queueLockKey = lockKey + 1
+	// queueConns are one that holds the lock, and one or two to migrate by.
+	queueConns = 3
+)
 
 func grantTo(ctx context.Context, config *pgx.ConnConfig, role string) error {
 	conn, err := pgx.ConnectConfig(ctx, config)

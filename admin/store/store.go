@@ -43,6 +43,8 @@ type Options struct {
 	Rand io.Reader
 	// InvitationTTL is [DefaultInvitationTTL] if 0.
 	InvitationTTL time.Duration
+	// Outbox takes what the other side of a collaboration is to be told; nobody is if nil.
+	Outbox Outbox
 	// ReadOnly opens a database only to look at it, a copy or a standby too: it does
 	// not even begin a new epoch. Nothing may be written.
 	ReadOnly bool
@@ -57,6 +59,7 @@ type Store struct {
 	rand    io.Reader
 	ttl     time.Duration
 	metrics *metrics
+	outbox  Outbox
 	// writers are the connections that writes may hold.
 	writers chan struct{}
 	// lookupTimeout is defaultLookupTimeout but in tests.
@@ -71,7 +74,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: o.Logger, clock: o.Clock, rand: o.Rand, ttl: o.InvitationTTL, lookupTimeout: defaultLookupTimeout}
+	s := &Store{log: o.Logger, clock: o.Clock, rand: o.Rand, ttl: o.InvitationTTL, outbox: o.Outbox, lookupTimeout: defaultLookupTimeout}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -112,6 +115,18 @@ func (s *Store) prepare(ctx context.Context, readOnly bool) error {
 		return nil
 	}
 	return s.ensureEpoch(ctx)
+}
+
+// NewPool makes a pool for what is no part of the store, but lives in its database. It
+// connects to nothing yet.
+func NewPool(ctx context.Context, url string, size int32) (*pgxpool.Pool, error) {
+	config, err := poolConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = size
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	return pool, translate(err)
 }
 
 func poolConfig(url string) (*pgxpool.Config, error) {

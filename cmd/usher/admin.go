@@ -22,7 +22,12 @@ type adminCommand struct {
 	ReadRetention     time.Duration `default:"2160h" help:"How long it is kept which services read other people's permissions; 168h at least."`
 	InvitationTTL     time.Duration `default:"168h" help:"How long an invitation may be accepted."`
 
-	RegistrationURL   string `placeholder:"URL"   help:"The platform's hook that makes an account for whoever accepts an invitation by its link: POST {email, display_name} gives {id}."`
+	RegistrationURL string `placeholder:"URL"   help:"The platform's hook that makes an account for whoever accepts an invitation by its link: POST {email, display_name} gives {id}."`
+	SMTPURL         string `name:"smtp-url" placeholder:"URL" help:"The mail server, smtp://USER:PASSWORD@HOST:587 or smtps://…; without it no mails are sent."`
+	MailFrom        string `placeholder:"ADDRESS" help:"What mails come from, e.g. 'usher <usher@example.com>'."`
+	MailReplyTo     string `placeholder:"ADDRESS" help:"Where answers to mails go, if not to --mail-from."`
+	MailTemplates   string `placeholder:"DIR"     help:"Templates of mails that replace the built-in ones: words.tmpl, mail.txt, mail.html."`
+
 	RegistrationToken string `placeholder:"TOKEN" help:"The bearer token that the hook is called with."`
 	OIDCIssuer        string `name:"oidc-issuer"        help:"The platform's OpenID provider: accounts call /v1 with its JWTs. None, if empty." placeholder:"URL"`
 	OIDCAudience      string `name:"oidc-audience"      help:"What must stand among the audiences of a JWT; required with --oidc-issuer."         placeholder:"NAME"`
@@ -49,8 +54,9 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 		DatabaseURL: c.DatabaseURL, Listen: c.Listen, InsecureListen: c.InsecureListen, PublicURL: c.PublicURL, Version: version(),
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, BundleMinInterval: c.BundleMinInterval,
 		DecisionRetention: c.DecisionRetention, ReadRetention: c.ReadRetention, InvitationTTL: c.InvitationTTL,
-		RegistrationURL: c.RegistrationURL, RegistrationToken: c.RegistrationToken, Logger: log,
-		Identity: identity.Options{Issuer: c.OIDCIssuer, Audience: c.OIDCAudience, AccountClaim: c.OIDCAccountClaim},
+		Identity:        identity.Options{Issuer: c.OIDCIssuer, Audience: c.OIDCAudience, AccountClaim: c.OIDCAccountClaim},
+		RegistrationURL: c.RegistrationURL, RegistrationToken: c.RegistrationToken,
+		SMTPURL: c.SMTPURL, MailFrom: c.MailFrom, MailReplyTo: c.MailReplyTo, MailTemplates: c.MailTemplates, Logger: log,
 	}
 	if options.MinRevisionWait == 0 {
 		options.MinRevisionWait = -1 // not at all, where 0 is the default

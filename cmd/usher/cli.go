@@ -33,6 +33,7 @@ type commandLine struct {
 	Sidecar sidecarCommand `cmd:"" help:"Run the check server beside your service."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema and the policy in force up to date."`
 	Token   tokenCommand   `cmd:"" help:"Make, list and revoke service tokens."`
+	Mail    mailCommand    `cmd:"" help:"See, retry and discard mails that were not sent."`
 	Keys    keysCommand    `cmd:"" help:"Make the key pairs that sign feed and bundles."`
 	Epoch   epochCommand   `cmd:"" help:"Tell revisions of a restored database from those that were lost."`
 	Import  importCommand  `cmd:"" help:"Send account documents to the admin server."`

@@ -11,6 +11,7 @@ type devCommand struct {
 	Dir           string `default:".usher"         help:"Where all state is kept; made if it is not there."`
 	AdminListen   string `default:"127.0.0.1:8080" help:"Where the admin server listens, on loopback; port 0 picks a free one."`
 	SidecarListen string `default:"127.0.0.1:8181" help:"Where the resident sidecar listens; the on-demand one takes the next port or a free one."`
+	SMTPURL       string `name:"smtp-url" placeholder:"URL" help:"Send mails by this server; without it they are written to DIR/mail."`
 	NoDemo        bool   `help:"Do not import the demo company."`
 }
 
@@ -23,7 +24,7 @@ func (*devCommand) Help() string {
 // Run runs until ctx ends.
 func (c *devCommand) Run(ctx context.Context, p *Process) error {
 	return dev.Run(ctx, dev.Options{
-		Dir: c.Dir, AdminListen: c.AdminListen, SidecarListen: c.SidecarListen, Demo: !c.NoDemo,
+		Dir: c.Dir, AdminListen: c.AdminListen, SidecarListen: c.SidecarListen, SMTPURL: c.SMTPURL, Demo: !c.NoDemo,
 		Out: p.Stdout, Command: callName(), Version: version(),
 	})
 }

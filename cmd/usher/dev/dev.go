@@ -250,8 +250,9 @@ func (d *platform) startAdmin(ctx context.Context) error {
 	}
 	d.started.push("the registration hook", hook.stop)
 	a, err := admin.New(admin.Options{
-		DatabaseURL: d.databaseURL(), Listen: d.o.AdminListen, RegistrationURL: hook.url, Version: d.o.Version, Logger: log, Clock: d.o.Clock,
-		Identity: identity.Options{Issuer: d.signIn.URL(), Audience: signin.Audience},
+		Identity:    identity.Options{Issuer: d.signIn.URL(), Audience: signin.Audience},
+		DatabaseURL: d.databaseURL(), Listen: d.o.AdminListen, RegistrationURL: hook.url,
+		SMTPURL: d.o.SMTPURL, MailDir: filepath.Join(d.o.Dir, "mail"), MailFrom: mailFrom, Version: d.o.Version, Logger: log, Clock: d.o.Clock,
 	})
 	if err != nil {
 		return fmt.Errorf("make the admin server: %w", err)

@@ -25,6 +25,8 @@ type Options struct {
 	// one. The on-demand sidecar takes the port after SidecarListen's, or a free
 	// one.
 	AdminListen, SidecarListen string
+	// SMTPURL is a mail server's; without it mails are written to Dir/mail.
+	SMTPURL string
 	// Demo imports the demo company, once in the life of Dir.
 	Demo bool
 	// Out takes the lines of progress and what to try next. Logs go to Dir/*.log.

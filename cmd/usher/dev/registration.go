@@ -17,6 +17,9 @@ import (
 	"github.com/usher-authz/usher/policies"
 )
 
+// mailFrom is what the mails of a platform on one machine come from.
+const mailFrom = "usher <usher@localhost>"
+
 // registration is the platform's hook as a developer needs it: whoever accepts an
 // invitation gets an account, whose id follows from the address. It is asked by the
 // admin server alone, and remembers nothing.
