@@ -71,6 +71,9 @@ type Options struct {
 	// Socket is the path of a Unix socket, which asks for nothing; empty: none.
 	Socket     string
 	SocketMode fs.FileMode // of the socket's file
+	// NoListener is for a program that embeds the sidecar, and asks it by Check: then
+	// neither Listen nor Socket is needed.
+	NoListener bool
 	// Routes maps what proxies ask about to checks; nil: no proxy asks.
 	Routes *routes.Routes
 	// EnvoyListen is HOST:PORT for Envoy's gRPC, under the same Auth and TLS as Listen,
@@ -168,7 +171,7 @@ func (o Options) validateListeners() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	problem(o.Listen == "" && o.Socket == "", "there is nothing to listen on: give --listen or --socket")
+	problem(o.Listen == "" && o.Socket == "" && !o.NoListener, "there is nothing to listen on: give --listen or --socket")
 	problem((o.TLSCert == "") != (o.TLSKey == ""), "a certificate and its key come together: give both or neither")
 	problem(o.TLSCert != "" && o.Listen == "" && o.EnvoyListen == "", "a certificate is for a TCP listener: give --listen")
 	problem((o.EnvoyListen != "" || o.EnvoySocket != "") && o.Routes == nil, "what Envoy asks about must be mapped to checks: give --routes")

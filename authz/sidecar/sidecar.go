@@ -23,6 +23,7 @@ type Sidecar struct {
 	options     Options
 	source      source
 	api         *server.API
+	answers     source // what the API answers from
 	health      server.Health
 	certificate *certificate // nil: no TLS
 	errorLog    *log.Logger
@@ -75,6 +76,7 @@ func New(o Options) (*Sidecar, error) {
 	if o.MaxStaleness > 0 {
 		answers = staleness{from, o.MaxStaleness}
 	}
+	s.answers = answers
 	s.api, err = server.New(server.Options{
 		Decider: answers, Searcher: answers, Routes: o.Routes, Tokens: from.tokens(), Clock: from.now, Logger: o.Logger, Registerer: o.Registry,
 	})
