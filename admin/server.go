@@ -208,6 +208,7 @@ func wait(ctx context.Context, await func()) error {
 func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, error) {
 	o := s.options
 	known := newTokens(db, s.engine)
+	s.goTokenUses(ctx, known)
 	auth := server.NewAuthenticator(known, s.engine.Now)
 	identities, err := s.identities()
 	if err != nil {
@@ -289,6 +290,18 @@ func (s *Server) goKeeper(ctx context.Context, db *store.Store) {
 		decisions.Keeper{Store: db, Retention: s.options.DecisionRetention, Logger: s.options.Logger}.Run(keeping)
 	})
 	s.push("the keeper of decisions", func(ctx context.Context) error {
+		cancel()
+		return wait(ctx, work.Wait)
+	})
+}
+
+// goTokenUses writes down which tokens were used until it is stopped, and a last
+// time then.
+func (s *Server) goTokenUses(ctx context.Context, known *tokens) {
+	noting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	work.Go(func() { known.uses.run(noting, known.store, s.options.Logger) })
+	s.push("the uses of tokens", func(ctx context.Context) error {
 		cancel()
 		return wait(ctx, work.Wait)
 	})

@@ -26,16 +26,25 @@ type tokens struct {
 	store  *store.Store
 	engine *authz.Engine
 	limit  *rate.Limiter
+	uses   *tokenUses
 }
 
 var _ server.Tokens = (*tokens)(nil)
 
 func newTokens(s *store.Store, e *authz.Engine) *tokens {
-	return &tokens{store: s, engine: e, limit: rate.NewLimiter(catchUpRate, catchUpBurst)}
+	return &tokens{store: s, engine: e, limit: rate.NewLimiter(catchUpRate, catchUpBurst), uses: newTokenUses()}
 }
 
-// Token implements [server.Tokens].
+// Token implements [server.Tokens], and notes the use of a token that is good.
 func (t *tokens) Token(hash string) (authz.Token, bool, error) {
+	token, ok, err := t.find(hash)
+	if now := t.engine.Now(); ok && (token.ExpiresAt == nil || now.Before(*token.ExpiresAt)) {
+		t.uses.note(token.ID, now)
+	}
+	return token, ok, err
+}
+
+func (t *tokens) find(hash string) (authz.Token, bool, error) {
 	state := t.engine.State()
 	if state == nil {
 		return authz.Token{}, false, &authz.UnavailableError{Reason: errNoState.Error()}

@@ -13,7 +13,13 @@ const selectTokens = `select id, name, hash, scopes, expires_at, created_at, rev
 
 const (
 	sqlToken  = selectTokens + ` where id = $1`
-	sqlTokens = selectTokens + ` where id > $1 order by id limit $2`
+	sqlTokens = `select t.id, t.name, t.hash, t.scopes, t.expires_at, t.created_at, t.revision, u.used_at
+from tokens t left join token_uses u on u.token = t.id where t.id > $1 order by t.id limit $2`
+	// In the order of ids, so that two servers do not wait for each other. A token that
+	// was revoked meanwhile has no use.
+	sqlNoteUses = `insert into token_uses (token, used_at)
+select t.id, n.at from unnest($1::text[], $2::timestamptz[]) n (id, at) join tokens t on t.id = n.id order by t.id
+on conflict (token) do update set used_at = excluded.used_at where token_uses.used_at < excluded.used_at`
 
 	sqlInsertToken = `insert into tokens (id, name, hash, scopes, expires_at, created_at, revision) values ($1, $2, $3, $4, $5, $6, $7)`
 	sqlDeleteToken = `delete from tokens where id = $1`
@@ -26,6 +32,9 @@ type Token struct {
 	Scopes    []policies.Scope
 	ExpiresAt *time.Time // nil: never
 	CreatedAt time.Time
+	// LastUsedAt is when a request to an admin server last carried it, to about a
+	// minute; nil: none has, or not known here.
+	LastUsedAt *time.Time
 }
 
 type tokenRow struct {
@@ -49,6 +58,39 @@ func (r tokenRow) token() Token {
 
 func (r tokenRow) item() Item[Token] {
 	return Item[Token]{Value: r.token(), ETag: etag(r.Revision), Revision: r.Revision}
+}
+
+// usedTokenRow is a token with its last use, which is no part of it: an etag does not
+// change with it.
+type usedTokenRow struct {
+	ID        string
+	Name      string
+	Hash      string
+	Scopes    []policies.Scope
+	ExpiresAt *time.Time
+	CreatedAt time.Time
+	Revision  policies.Revision
+	UsedAt    *time.Time
+}
+
+func (r usedTokenRow) item() Item[Token] {
+	item := tokenRow{r.ID, r.Name, r.Hash, r.Scopes, r.ExpiresAt, r.CreatedAt, r.Revision}.item()
+	if r.UsedAt != nil {
+		at := policies.NormalizeTime(*r.UsedAt)
+		item.Value.LastUsedAt = &at
+	}
+	return item
+}
+
+// NoteTokenUses notes when tokens were used, by id. Earlier times than those noted
+// change nothing, and ids that are no token's any more are left out.
+func (s *Store) NoteTokenUses(ctx context.Context, uses map[string]time.Time) error {
+	ids, times := make([]string, 0, len(uses)), make([]time.Time, 0, len(uses))
+	for id, at := range uses {
+		ids, times = append(ids, id), append(times, policies.NormalizeTime(at))
+	}
+	_, err := s.pool.Exec(ctx, sqlNoteUses, ids, times)
+	return translate(err)
 }
 
 // tokenObject is a service token as the log has it.
@@ -133,11 +175,11 @@ func (s *Store) ListTokens(ctx context.Context, page Page) (List[Item[Token]], e
 	if err != nil {
 		return List[Item[Token]]{}, err
 	}
-	rows, err := getAll[tokenRow](ctx, s, sqlTokens, keys[0], page.size()+1)
+	rows, err := getAll[usedTokenRow](ctx, s, sqlTokens, keys[0], page.size()+1)
 	if err != nil {
 		return List[Item[Token]]{}, err
 	}
-	return paged(rows, page, tokenRow.item, func(r tokenRow) string { return encodeCursor(list, r.ID) }), nil
+	return paged(rows, page, usedTokenRow.item, func(r usedTokenRow) string { return encodeCursor(list, r.ID) }), nil
 }
 
 // RevokeToken ends a service token at once and everywhere; the log keeps it.

@@ -23,6 +23,16 @@ func TestTokens(t *testing.T) {
 	list, err := f.ListTokens(t.Context(), store.Page{})
 	require.NoError(t, err)
 	require.Equal(t, []store.Item[store.Token]{{Value: made.Value, ETag: made.ETag, Revision: made.Revision}}, list.Items)
+
+	// The last use: no revision, never back, and only of tokens that are there.
+	used := f.clock.Now()
+	require.NoError(t, f.NoteTokenUses(t.Context(), map[string]time.Time{made.Value.ID: used, "nothing": used}))
+	require.NoError(t, f.NoteTokenUses(t.Context(), map[string]time.Time{made.Value.ID: used.Add(-time.Hour)}))
+	list, err = f.ListTokens(t.Context(), store.Page{})
+	require.NoError(t, err)
+	require.WithinDuration(t, used, *list.Items[0].Value.LastUsedAt, 0)
+	require.Equal(t, made.ETag, list.Items[0].ETag)
+
 	_, err = f.RevokeToken(t.Context(), call(), made.Value.ID)
 	require.NoError(t, err)
 	_, err = f.RevokeToken(t.Context(), call(), made.Value.ID)

@@ -121,7 +121,7 @@ func (c *tokenListCommand) Run(ctx context.Context, p *Process) error {
 	}
 	defer s.Close()
 	t := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "ID\tNAME\tSCOPES\tEXPIRES\tCREATED") // a tabwriter tells at Flush
+	_, _ = fmt.Fprintln(t, "ID\tNAME\tSCOPES\tEXPIRES\tCREATED\tLAST USED") // a tabwriter tells at Flush
 	page := store.Page{Limit: store.MaxPage}
 	for {
 		list, err := s.ListTokens(ctx, page)
@@ -134,8 +134,12 @@ func (c *tokenListCommand) Run(ctx context.Context, p *Process) error {
 			if token.ExpiresAt != nil {
 				expires = token.ExpiresAt.UTC().Format(time.RFC3339)
 			}
-			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", token.ID, token.Name, joinScopes(token.Scopes), expires,
-				token.CreatedAt.UTC().Format(time.RFC3339))
+			used := "never"
+			if token.LastUsedAt != nil {
+				used = token.LastUsedAt.UTC().Format(time.RFC3339)
+			}
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", token.ID, token.Name, joinScopes(token.Scopes), expires,
+				token.CreatedAt.UTC().Format(time.RFC3339), used)
 		}
 		if page.Cursor = list.NextCursor; page.Cursor == "" {
 			return t.Flush()
