@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -231,6 +232,19 @@ func TestMailsThatFail(t *testing.T) {
 	require.Equal(t, "nobody@example.com", b.await(t, 1).to)
 	require.ErrorIs(t, operator.Retry(t.Context(), given.ID+1000), jobs.ErrNoMail)
 	require.ErrorIs(t, operator.Discard(t.Context(), given.ID+1000), jobs.ErrNoMail)
+}
+
+// Beyond a limit there is a 429 that says when to come back.
+func TestInvitationLimitAnswer(t *testing.T) {
+	t.Parallel()
+	p := inviting(t, func(o *admin.Options) { o.InvitationsPerAddress = 2 })
+	id := p.invite("nia@example.com")
+	p.do("POST", "/v1/accounts/own/members/"+id+"/resend", nil).want(200)
+	refused := p.do("POST", "/v1/accounts/own/members/"+id+"/resend", nil).want(429)
+	seconds, err := strconv.Atoi(refused.header.Get("Retry-After"))
+	require.NoError(t, err)
+	require.InDelta(t, 3600, seconds, 600)
+	p.invite("ida@example.com")
 }
 
 // No secret of a link is in the database or in the log.

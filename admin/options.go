@@ -21,12 +21,14 @@ import (
 
 // The defaults of [Options].
 const (
-	DefaultListen            = "127.0.0.1:8080"
-	DefaultMinRevisionWait   = 2 * time.Second
-	DefaultBundleMinInterval = 5 * time.Second
-	DefaultDecisionRetention = 30 * 24 * time.Hour
-	DefaultMaxInFlight       = 512
-	DefaultRequestTimeout    = 30 * time.Second
+	DefaultListen                = "127.0.0.1:8080"
+	DefaultMinRevisionWait       = 2 * time.Second
+	DefaultBundleMinInterval     = 5 * time.Second
+	DefaultDecisionRetention     = 30 * 24 * time.Hour
+	DefaultMaxInFlight           = 512
+	DefaultInvitationsPerOwner   = 500
+	DefaultInvitationsPerAddress = 20
+	DefaultRequestTimeout        = 30 * time.Second
 )
 
 // maxDecisionRetention is ten years: each day is a partition.
@@ -68,6 +70,10 @@ type Options struct {
 	// ReadRetention is how long it is kept who read other people's permissions; default
 	// readlog.DefaultRetention, at least store.MinReadRetention.
 	ReadRetention time.Duration
+	// InvitationsPerOwner and InvitationsPerAddress are how many invitations an owner
+	// may send, and an address be sent, in an hour; default [DefaultInvitationsPerOwner]
+	// and [DefaultInvitationsPerAddress]; negative: any number.
+	InvitationsPerOwner, InvitationsPerAddress int
 	// RegistrationURL is the platform's hook that registers accounts for holders of
 	// links (package registration), RegistrationToken what it is called with. Without
 	// it only those who have an account may accept.
@@ -113,6 +119,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RequestTimeout == 0 {
 		o.RequestTimeout = DefaultRequestTimeout
+	}
+	if o.InvitationsPerOwner == 0 {
+		o.InvitationsPerOwner = DefaultInvitationsPerOwner
+	}
+	if o.InvitationsPerAddress == 0 {
+		o.InvitationsPerAddress = DefaultInvitationsPerAddress
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

@@ -132,6 +132,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	db, err := store.Open(ctx, store.Options{
 		URL: o.DatabaseURL, Logger: o.Logger, Clock: o.Clock, Registerer: o.Registry, InvitationTTL: o.InvitationTTL, Outbox: outbox,
+		InvitationsPerOwner: o.InvitationsPerOwner, InvitationsPerAddress: o.InvitationsPerAddress,
 	})
 	if err != nil {
 		return err
@@ -153,6 +154,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.goTail(ctx)
+	s.goTime(ctx, db)
 	on := s.connections(listener)
 	limits, err := newFront(o)
 	if err != nil {

@@ -195,6 +195,7 @@ func FromError(err error, write bool) *Problem {
 		noProvider   *identity.UnavailableError
 		reused       *store.IdempotencyError
 		cursor       *store.CursorError
+		limit        *store.LimitError
 		bodyTooLarge *http.MaxBytesError
 		tooLarge     *policies.TooLargeError
 	)
@@ -240,6 +241,10 @@ func FromError(err error, write bool) *Problem {
 		return NewProblem(nothing, "The OpenID provider does not answer, so that the token cannot be verified.")
 	case errors.As(err, &reused):
 		return NewProblem(problemIdempotency, reused.Error())
+	case errors.As(err, &limit):
+		p := NewProblem(problemTooMany, limit.Error())
+		p.set("Retry-After", strconv.Itoa(int(limit.Retry/time.Second)+1))
+		return p
 	case errors.As(err, &cursor):
 		return NewProblem(problem.Malformed, cursor.Error()).fields(policies.FieldError{Field: "cursor", Reason: "is none of this list's"})
 	case errors.As(err, &bodyTooLarge):

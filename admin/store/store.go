@@ -43,6 +43,9 @@ type Options struct {
 	Rand io.Reader
 	// InvitationTTL is [DefaultInvitationTTL] if 0.
 	InvitationTTL time.Duration
+	// InvitationsPerOwner and InvitationsPerAddress are how many invitations an owner
+	// may send, and an address be sent, in an hour; 0: any number.
+	InvitationsPerOwner, InvitationsPerAddress int
 	// Outbox takes what the other side of a collaboration is to be told; nobody is if nil.
 	Outbox Outbox
 	// ReadOnly opens a database only to look at it, a copy or a standby too: it does
@@ -60,6 +63,8 @@ type Store struct {
 	ttl     time.Duration
 	metrics *metrics
 	outbox  Outbox
+	// perOwner and perAddress are the limits on invitations; 0: none.
+	perOwner, perAddress int
 	// writers are the connections that writes may hold.
 	writers chan struct{}
 	// lookupTimeout is defaultLookupTimeout but in tests.
@@ -74,7 +79,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: o.Logger, clock: o.Clock, rand: o.Rand, ttl: o.InvitationTTL, outbox: o.Outbox, lookupTimeout: defaultLookupTimeout}
+	s := &Store{log: o.Logger, clock: o.Clock, rand: o.Rand, ttl: o.InvitationTTL, outbox: o.Outbox,
+		perOwner: o.InvitationsPerOwner, perAddress: o.InvitationsPerAddress, lookupTimeout: defaultLookupTimeout}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -162,6 +162,9 @@ func (s *Store) finish(tx *tx, action string) (outcome, error) {
 	if err := record.seal(action, tx.now, tx.call.Actor, s.rand); err != nil {
 		return outcome{}, err
 	}
+	if err := tx.limit(); err != nil {
+		return outcome{}, err
+	}
 	if err := tx.post(action); err != nil {
 		return outcome{}, err
 	}

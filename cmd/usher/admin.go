@@ -22,6 +22,9 @@ type adminCommand struct {
 	ReadRetention     time.Duration `default:"2160h" help:"How long it is kept which services read other people's permissions; 168h at least."`
 	InvitationTTL     time.Duration `default:"168h" help:"How long an invitation may be accepted."`
 
+	InvitationsPerOwner   int `default:"500" help:"How many invitations an account may send in an hour; 0: any number."`
+	InvitationsPerAddress int `default:"20"  help:"How many invitations an address may be sent in an hour; 0: any number."`
+
 	RegistrationURL string `placeholder:"URL"   help:"The platform's hook that makes an account for whoever accepts an invitation by its link: POST {email, display_name} gives {id}."`
 	SMTPURL         string `name:"smtp-url" placeholder:"URL" help:"The mail server, smtp://USER:PASSWORD@HOST:587 or smtps://…; without it no mails are sent."`
 	MailFrom        string `placeholder:"ADDRESS" help:"What mails come from, e.g. 'usher <usher@example.com>'."`
@@ -57,6 +60,12 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 		Identity:        identity.Options{Issuer: c.OIDCIssuer, Audience: c.OIDCAudience, AccountClaim: c.OIDCAccountClaim},
 		RegistrationURL: c.RegistrationURL, RegistrationToken: c.RegistrationToken,
 		SMTPURL: c.SMTPURL, MailFrom: c.MailFrom, MailReplyTo: c.MailReplyTo, MailTemplates: c.MailTemplates, Logger: log,
+	}
+	if options.InvitationsPerOwner = c.InvitationsPerOwner; c.InvitationsPerOwner == 0 {
+		options.InvitationsPerOwner = -1
+	}
+	if options.InvitationsPerAddress = c.InvitationsPerAddress; c.InvitationsPerAddress == 0 {
+		options.InvitationsPerAddress = -1
 	}
 	if options.MinRevisionWait == 0 {
 		options.MinRevisionWait = -1 // not at all, where 0 is the default
