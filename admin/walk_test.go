@@ -89,7 +89,7 @@ func (o operation) url(member string) string {
 		"{account}", "own", "{group}", "g", "{environment}", "e", "{policy}", view, "{role}", "viewer",
 		"{member}", member, "{collaboration}", member, "{decision}", "d1", "{token}", "none", "{type}", "environment", "{id}", "e",
 	).Replace(o.path)
-	values := map[string]string{"email": "own@example.com", "type": "environment", "id": "e"}
+	values := map[string]string{"from": "1", "to": "1", "email": "own@example.com", "type": "environment", "id": "e"}
 	for i, name := range o.query {
 		path += string("?&"[min(i, 1)]) + name + "=" + values[name]
 	}

@@ -122,6 +122,7 @@ func (a *API) operations() {
 	a.invitationOperations()
 	a.auditOperations()
 	a.readOperations()
+	a.diffOperations()
 	a.eventOperations()
 	a.decisionOperations()
 }

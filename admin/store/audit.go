@@ -72,7 +72,7 @@ from (select revision, ordinal, kind, owner, id, before, after, personal from ch
     where owner = $11 and (revision, ordinal) < ($8, $9) order by revision desc, ordinal desc offset 0) c
     join revisions r on r.revision = c.revision` + entryFilter + ` order by c.revision desc, c.ordinal desc limit $10`
 
-	sqlTouched = `select revision, owners from revisions where revision > $1 order by revision limit $2`
+	sqlTouched = `select revision, at as time, action, owners from revisions where revision > $1 order by revision limit $2`
 )
 
 type entryRow struct {
@@ -208,6 +208,8 @@ func (s *Store) entries(ctx context.Context, filter AuditFilter, revision, ordin
 // Touched is whose objects a revision touched: accounts, and "" for the platform.
 type Touched struct {
 	Revision policies.Revision
+	Time     time.Time
+	Action   string
 	Owners   []policies.AccountID
 }
 

@@ -40,6 +40,7 @@ type commandLine struct {
 	Export  exportCommand  `cmd:"" help:"Print the document of an account."`
 	Check   checkCommand   `cmd:"" help:"Ask a sidecar. Exit code 0: allowed, 1: denied, 2: error."`
 	Audit   auditCommand   `cmd:"" help:"Verify the change log, keep its head elsewhere, erase data of persons."`
+	Diff    diffCommand    `cmd:"" help:"Show which permissions differ between two revisions."`
 	Watch   watchCommand   `cmd:"" help:"Follow what changes."`
 	Bundle  bundleCommand  `cmd:"" help:"Build OPA bundles."`
 	Health  healthCommand  `cmd:"" help:"Exit 0 if the server at URL is ready, 1 if not (for container health checks)."`
