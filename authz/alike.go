@@ -60,6 +60,7 @@ type look struct {
 	found *Permissions
 	// groups shortens the way from here for groups that were followed before.
 	groups map[string]*Permissions
+	own    bool // it reads by the id of what is asked about, not of groups alone
 }
 
 // hole is where in a path an id stands, and which.
@@ -114,6 +115,8 @@ func (a *alike) find(id string) *Permissions {
 				return known
 			}
 			short = step
+		} else if short != nil && step.own {
+			return a.finish(step) // what follows is not of the groups alone
 		}
 		step = step.next[string(a.follow(step))]
 	}
@@ -174,6 +177,7 @@ func (a *alike) learn(id string, paths []storage.Path, found *Permissions) {
 		case step.path == nil && step.found == nil:
 			step.path, step.holes = slices.Clone(path), holes
 			step.next, step.groups = map[string]*look{}, map[string]*Permissions{}
+			step.own = slices.ContainsFunc(holes, func(h hole) bool { return h.place == 0 })
 		case step.found != nil, !slices.Equal(step.holes, holes), !equalBeside(step.path, path, holes):
 			return
 		}
@@ -250,6 +254,20 @@ type recordedView struct {
 	View
 
 	paths []storage.Path
+}
+
+// finish goes the rest of the way from step.
+func (a *alike) finish(step *look) *Permissions {
+	for step != nil && step.found == nil {
+		if step.path == nil {
+			return nil
+		}
+		step = step.next[string(a.follow(step))]
+	}
+	if step == nil {
+		return nil
+	}
+	return step.found
 }
 
 // readsGroups tells whether path leads to the groups of an environment or the

@@ -208,11 +208,13 @@ type found struct {
 	Context struct {
 		Revision policies.Revision `json:"revision"`
 	} `json:"context"`
-	Results []struct {
-		Type string `json:"type"`
-		ID   string `json:"id"`
-		Name string `json:"name"`
-	} `json:"results"`
+	Results []result `json:"results"`
+}
+
+type result struct {
+	Type string `json:"type"`
+	ID   string `json:"id"`
+	Name string `json:"name"`
 }
 
 func (a answer) found(t require.TestingT) (f found) {

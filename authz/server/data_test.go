@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,8 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/usher-authz/usher/authz/routes"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 // dataAnswer is what a client of OPA's Data API reads.
@@ -149,6 +153,54 @@ func TestHealthAsOPA(t *testing.T) {
 				want = http.StatusInternalServerError
 			}
 			require.Equal(t, want, record(mux, r).Code, query)
+		}
+	}
+}
+
+// TestEveryDoorAgrees: over random worlds, the Data API has the check API's decision,
+// forward-auth lets through what it allows, and a search finds it.
+func TestEveryDoorAgrees(t *testing.T) {
+	t.Parallel()
+	mapping, err := routes.Parse([]byte(`
+subject: "{header:X-Subject}"
+routes:
+  - {path: "/", action: "{header:X-Action}", resource: {type: environment, id: "{header:X-Id}"}}`))
+	require.NoError(t, err)
+	for range 5 {
+		seed := rand.Uint64()
+		dice := policiestest.SeededDice(seed)
+		world, err := policiestest.NewWorld(dice, now)
+		require.NoError(t, err)
+		engine := newEngine(t, newState(t, world.Documents...), now)
+		api, err := server.New(server.Options{Decider: engine, Searcher: engine, Routes: mapping})
+		require.NoError(t, err)
+		door := open(t, api, server.Listener{Auth: server.AuthNone})
+		for range 40 {
+			q := world.Question(dice)
+			body := evaluation(t, q, "")
+			want := door.post(t, server.PathEvaluation, body)
+			got := door.post(t, "/v1/data/usher/authz/decision", `{"input":`+body+`}`).data(t)
+			require.Equal(t, string(want.body), string(got.Result), "seed %d: %+v", seed, q)
+
+			found := door.post(t, server.PathResources, body).found(t)
+			require.Equal(t, want.decision(t).Decision, slices.ContainsFunc(found.Results, func(r result) bool { return r.ID == q.ResourceID }), "seed %d: %+v", seed, q)
+
+			if q.SubjectType != "account" || q.ResourceType != "environment" || strings.ContainsFunc(q.Subject+q.Action+q.ResourceID, func(r rune) bool { return r <= ' ' }) ||
+				q.Subject == "" || q.Action == "" || q.ResourceID == "" {
+				continue
+			}
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.PathForward, http.NoBody)
+			require.NoError(t, err)
+			for name, value := range map[string]string{
+				"X-Original-Method": "GET", "X-Original-URI": "/", "X-Subject": q.Subject, "X-Action": q.Action, "X-Id": q.ResourceID,
+			} {
+				r.Header.Set(name, value)
+			}
+			mux := http.NewServeMux()
+			require.NoError(t, api.Mount(mux, server.Listener{Auth: server.AuthNone}))
+			forwarded := record(mux, r)
+			require.Equal(t, want.decision(t).Decision, forwarded.Code == http.StatusOK, "seed %d: %+v", seed, q)
+			require.Equal(t, string(want.decision(t).Context.Reason), forwarded.Header().Get("Usher-Reason"))
 		}
 	}
 }
