@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -33,6 +34,7 @@ type schema struct {
 	AdditionalProperties any               `json:"additionalProperties"` //nolint:tagliatelle // JSON Schema's own name
 	Items                *schema           `json:"items"`
 	Enum                 []any             `json:"enum"`
+	AnyOf                []schema          `json:"anyOf"` //nolint:tagliatelle // as above
 }
 
 // conforms checks that the document knows the answer: its status, its headers and
@@ -97,6 +99,17 @@ func (d *document) check(s schema, value any, at string) error {
 			return fmt.Errorf("%s: the schema %s is missing", at, name)
 		}
 		return d.check(of, value, at)
+	}
+	if len(s.AnyOf) > 0 {
+		var all []error
+		for _, either := range s.AnyOf {
+			err := d.check(either, value, at)
+			if err == nil {
+				return nil
+			}
+			all = append(all, err)
+		}
+		return errors.Join(all...)
 	}
 	if s.Type == nil {
 		return nil

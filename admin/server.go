@@ -126,13 +126,19 @@ func (s *Server) start(ctx context.Context) error {
 		return nil
 	})
 	s.address = listener.Addr()
+	s.engine, err = authz.New(authz.Options{
+		Clock: o.Clock, CacheLimit: o.CacheLimit, MinRevisionWait: o.MinRevisionWait, Logger: o.Logger, Registerer: o.Registry,
+	})
+	if err != nil {
+		return fmt.Errorf("make the engine: %w", err)
+	}
 	outbox, err := o.outbox()
 	if err != nil {
 		return err
 	}
 	db, err := store.Open(ctx, store.Options{
 		URL: o.DatabaseURL, Logger: o.Logger, Clock: o.Clock, Registerer: o.Registry, InvitationTTL: o.InvitationTTL, Outbox: outbox,
-		InvitationsPerOwner: o.InvitationsPerOwner, InvitationsPerAddress: o.InvitationsPerAddress,
+		InvitationsPerOwner: o.InvitationsPerOwner, InvitationsPerAddress: o.InvitationsPerAddress, State: s.engine.State,
 	})
 	if err != nil {
 		return err
@@ -140,12 +146,6 @@ func (s *Server) start(ctx context.Context) error {
 	s.push("the store", func(context.Context) error { db.Close(); return nil })
 	if err := s.startJobs(ctx, db); err != nil {
 		return err
-	}
-	s.engine, err = authz.New(authz.Options{
-		Clock: o.Clock, CacheLimit: o.CacheLimit, MinRevisionWait: o.MinRevisionWait, Logger: o.Logger, Registerer: o.Registry,
-	})
-	if err != nil {
-		return fmt.Errorf("make the engine: %w", err)
 	}
 	if s.tail, err = newTail(db, s.engine, o); err != nil {
 		return err

@@ -20,6 +20,7 @@ type operation struct {
 	body             bool
 	query            []string // required parameters
 	stream           bool     // a usual answer has no end
+	dryRun           bool
 }
 
 func (p *platform) operations() []operation {
@@ -34,6 +35,7 @@ func (p *platform) operations() []operation {
 			Security   []map[string][]string `json:"security"`
 			Body       *struct{}             `json:"requestBody"` //nolint:tagliatelle // as above
 			Parameters []struct {
+				Ref      string `json:"$ref"`
 				Name     string `json:"name"`
 				In       string `json:"in"`
 				Required bool   `json:"required"`
@@ -50,6 +52,7 @@ func (p *platform) operations() []operation {
 			op := operation{id: o.ID, method: strings.ToUpper(method), path: path, scope: o.Scope, who: o.Who.May, body: o.Body != nil}
 			require.Equal(p.t, security(o.Scope, o.Who.May), o.Security, "%s %s", method, path)
 			for _, x := range o.Parameters {
+				op.dryRun = op.dryRun || strings.HasSuffix(x.Ref, "/DryRun")
 				if x.In == "query" && x.Required {
 					op.query = append(op.query, x.Name)
 				}
@@ -143,21 +146,23 @@ func TestWalk(t *testing.T) {
 			if itself {
 				who = provider.as(account)
 			}
-			if o.stream && account == "mia" && o.who == "self" {
+			if o.stream && account == "mia" && o.who == "members" {
 				continue // it would listen
 			}
 			a := p.do(o.method, url, body, who)
 			switch {
 			case o.who == "alone" && !itself:
 				a.want(400)
-			case o.who == "anyone", o.who == "member" && !strings.Contains(o.path, "{"), account == "mia" && (o.who == "member" || o.who == "self"):
+			case o.who == "anyone", o.who == "member" && !strings.Contains(o.path, "{"), account == "mia" && (o.who == "member" || o.who == "members" && o.method == "GET"):
 				require.Less(t, a.status, 500, "%s %s", o.method, url) // its own
+			case account == "mia" && o.who == "members": // the body is read first, and this one is often not valid
+				require.Contains(t, []int{403, 404, 422}, a.status, "%s %s as %s: %s", o.method, url, account, a.body)
 			default:
 				require.Contains(t, []int{403, 404}, a.status, "%s %s as %s: %s", o.method, url, account, a.body)
 			}
 		}
 		p.do(o.method, url+string("?&"[min(len(o.query), 1)])+"unknown=1", body).want(400)
-		p.do(o.method, url+string("?&"[min(len(o.query), 1)])+"dry_run=true", body).want(400)
+		p.do(o.method, url+string("?&"[min(len(o.query), 1)])+"dry_run="+map[bool]string{false: "true", true: "perhaps"}[o.dryRun], body).want(400)
 	}
 }
 

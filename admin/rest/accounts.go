@@ -80,7 +80,7 @@ func (a *API) deleteAccount(ctx context.Context, r *request, p *AccountPath, _ *
 	if err != nil {
 		return nil, err
 	}
-	return deleted(a, result), nil
+	return deleted(a, r, result), nil
 }
 
 func (a *API) findAccounts(ctx context.Context, _ *request, p *emailQuery, _ *none) (*listed[accountView], error) {

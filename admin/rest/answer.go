@@ -30,6 +30,7 @@ type written[T any] struct {
 // usual status).
 func wrote[V, T any](a *API, r *request, result store.Result[V], body T) *written[T] {
 	a.acknowledge(result.Revision)
+	r.trial, r.tried = result.Trial, result.Revision
 	status := r.op.status
 	switch {
 	case r.op.method == http.MethodPut && result.Created:
@@ -45,8 +46,9 @@ type gone struct {
 	Revision string `header:"Usher-Revision"`
 }
 
-func deleted[V any](a *API, result store.Result[V]) *gone {
+func deleted[V any](a *API, r *request, result store.Result[V]) *gone {
 	a.acknowledge(result.Revision)
+	r.trial, r.tried = result.Trial, result.Revision
 	return &gone{Revision: result.Revision.String()}
 }
 

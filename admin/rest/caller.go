@@ -30,6 +30,8 @@ type caller struct {
 	actor store.Actor
 	// signedIn is what the JWT proves; nil for a service, whatever it acts as.
 	signedIn    *signedIn
+	member      policies.AccountID // the account, if it acts as a member with its rights
+	dryRun      bool
 	idempotency string
 	ifMatch     string
 	requestHash string
@@ -53,7 +55,7 @@ func (c *caller) hash(body []byte) {
 
 // call is the caller as the store records it.
 func (c *caller) call() store.Call {
-	return store.Call{Actor: c.actor, IfMatch: c.ifMatch, IdempotencyKey: c.idempotency, RequestHash: c.requestHash}
+	return store.Call{Actor: c.actor, Member: c.member, DryRun: c.dryRun, IfMatch: c.ifMatch, IdempotencyKey: c.idempotency, RequestHash: c.requestHash}
 }
 
 // authenticate finds out who calls: 401 without good credentials, 403 without the
@@ -187,13 +189,26 @@ func (a *API) authorize(ctx context.Context, r *request) error {
 		if owner := policies.AccountID(r.PathValue("account")); !r.caller.mayEverything(owner) {
 			return a.refuse(ctx, account, owner)
 		}
-	case whoSelf, whoAnyone, whoLink: // the handler decides; anyone may
+	case whoMembers:
+		if owner := policies.AccountID(r.PathValue("account")); !r.caller.mayEverything(owner) {
+			r.caller.member = account
+			return a.acquainted(ctx, account, owner)
+		}
+	case whoAnyone, whoLink: // the handler decides; anyone may
 	}
 	return nil
 }
 
 // refuse is 403 for those who know owner's account by a collaboration, else 404.
 func (a *API) refuse(ctx context.Context, account, owner policies.AccountID) error {
+	if err := a.acquainted(ctx, account, owner); err != nil {
+		return err
+	}
+	return &policies.ForbiddenError{Reason: "Only the owner of the account may do this."}
+}
+
+// acquainted is a 404 for those who do not know owner's account by a collaboration.
+func (a *API) acquainted(ctx context.Context, account, owner policies.AccountID) error {
 	if err := a.fresh(ctx); err != nil {
 		return err
 	}
@@ -205,7 +220,7 @@ func (a *API) refuse(ctx context.Context, account, owner policies.AccountID) err
 	case policies.ReasonUnknownSubject, policies.ReasonUnknownResource, policies.ReasonNoCollaboration, policies.ReasonCollaborationRemoved:
 		return &policies.NotFoundError{Kind: "account", ID: string(owner)}
 	}
-	return &policies.ForbiddenError{Reason: "Only the owner of the account may do this."}
+	return nil
 }
 
 func remoteAddress(r *http.Request) string {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/policies"
 )
@@ -14,9 +15,9 @@ const tagCollaborators = "Collaborators"
 type collaboratorView struct {
 	Member      policies.CollaborationID `json:"member" doc:"The collaboration's id."`
 	Account     *policies.AccountID      `json:"account,omitzero"`
-	Email       string                   `json:"email" format:"email"`
+	Email       string                   `json:"email,omitzero" format:"email" doc:"Absent where the caller may not list the collaborators."`
 	DisplayName string                   `json:"display_name"`
-	Status      policies.Status          `json:"status"`
+	Status      policies.Status          `json:"status,omitzero" doc:"Absent as the email is."`
 	Level       policies.Level           `json:"level,omitzero" doc:"The level that counts; absent where none does."`
 	Roles       []string                 `json:"roles" doc:"Names of the roles of that level."`
 	Levels      levelsView               `json:"levels" doc:"What every level has."`
@@ -43,17 +44,17 @@ func (a *API) collaboratorOperations() {
 	register(a, spec{
 		id: "list-collaborators", method: http.MethodGet, read: true, path: "/accounts/{account}/resources/{type}/{id}/collaborators", tag: tagCollaborators,
 		summary: "List who has a role on a resource, and by which level",
-		scope:   policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
+		scope:   policies.ScopeCollaboration, who: whoMembers, right: "with users.collaboration.GetMembers on the resource; without it, itself.", errors: []int{http.StatusUnprocessableEntity},
 	}, a.listCollaborators)
 	register(a, spec{
 		id: "put-collaborator", method: http.MethodPut, path: "/accounts/{account}/resources/{type}/{id}/collaborators/{member}", tag: tagCollaborators,
 		summary: "Set a member's direct roles on a resource",
-		scope:   policies.ScopeCollaboration, who: whoOwner, also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
+		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.SetResource on the resource.", also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
 	}, a.putCollaborator)
 	register(a, spec{
 		id: "delete-collaborator", method: http.MethodDelete, path: "/accounts/{account}/resources/{type}/{id}/collaborators/{member}", tag: tagCollaborators,
 		summary: "Take a member's direct roles on a resource away",
-		scope:   policies.ScopeCollaboration, who: whoOwner, status: http.StatusNoContent, errors: []int{http.StatusConflict},
+		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.DeleteResources on the resource.", status: http.StatusNoContent, errors: []int{http.StatusConflict},
 	}, a.deleteCollaborator)
 	register(a, spec{
 		id: "list-load-alert-recipients", method: http.MethodGet, read: true, path: "/accounts/{account}/environments/{environment}/load-alert-recipients",
@@ -81,12 +82,13 @@ func mayReach(m policies.Member, resource policies.Resource) bool {
 
 // listCollaborators lists active members as the check sees them, and those whose
 // collaboration is not active, of whom no grant counts, by their direct grants.
-func (a *API) listCollaborators(ctx context.Context, _ *request, p *collaboratorsQuery, _ *none) (*listed[collaboratorView], error) {
+func (a *API) listCollaborators(ctx context.Context, r *request, p *collaboratorsQuery, _ *none) (*listed[collaboratorView], error) {
 	page, err := p.page()
 	if err != nil {
 		return nil, err
 	}
-	if err := a.fresh(ctx); err != nil {
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
 		return nil, err
 	}
 	resource := p.resource()
@@ -96,6 +98,13 @@ func (a *API) listCollaborators(ctx context.Context, _ *request, p *collaborator
 	names, err := a.roleNames(ctx, p.Account)
 	if err != nil {
 		return nil, err
+	}
+	all, err := sees.may(ctx, rights.GetMembers, resource)
+	switch {
+	case err != nil:
+		return nil, err
+	case !all:
+		return a.onlyCollaborator(ctx, sees, resource, names, page)
 	}
 	out := &listed[collaboratorView]{}
 	out.Body.Items = []collaboratorView{}
@@ -121,6 +130,29 @@ func (a *API) listCollaborators(ctx context.Context, _ *request, p *collaborator
 			return out, nil
 		}
 	}
+}
+
+// onlyCollaborator is the list of those who may not list the others. A resource on
+// which they have nothing is one that is not there.
+func (a *API) onlyCollaborator(
+	ctx context.Context, sees *sight, resource policies.Resource, names map[policies.RoleID]string, page store.Page,
+) (*listed[collaboratorView], error) {
+	self, err := a.listSelf(ctx, sees, store.MemberFilter{}, page)
+	if err != nil {
+		return nil, err
+	}
+	for _, item := range self.Items {
+		view, ok, err := a.collaborator(ctx, item, resource, names)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out := &listed[collaboratorView]{}
+			out.Body.Items = []collaboratorView{view}
+			return out, nil
+		}
+	}
+	return nil, &policies.NotFoundError{Kind: string(resource.Type), ID: printable(resource.ID)}
 }
 
 // collaborator is what a member has on the resource; false if nothing.
@@ -196,24 +228,40 @@ func (a *API) putCollaborator(ctx context.Context, r *request, p *collaboratorPa
 		return nil, err
 	}
 	answer := wrote(a, r, result, collaboratorView{})
-	answer.Body, err = a.collaboratorAfter(ctx, p.Account, itemOf(result), resource)
+	if r.dryRun {
+		return answer, nil
+	}
+	answer.Body, err = a.collaboratorAfter(ctx, r, p.Account, itemOf(result), resource)
 	if err != nil {
-		done := NewProblem(problemOutcomeUnknown, "The roles were set, at revision "+answer.Revision+"; what follows from them cannot be told now.")
-		done.set(headerRevision, answer.Revision)
-		return nil, done
+		return nil, done(answer.Revision)
 	}
 	return answer, nil
 }
 
 func (a *API) collaboratorAfter(
-	ctx context.Context, owner policies.AccountID, item store.Item[policies.Member], resource policies.Resource,
+	ctx context.Context, r *request, owner policies.AccountID, item store.Item[policies.Member], resource policies.Resource,
 ) (collaboratorView, error) {
 	names, err := a.roleNames(ctx, owner)
 	if err != nil {
 		return collaboratorView{}, err
 	}
-	if err := a.fresh(ctx); err != nil {
+	sees, err := a.sightOf(ctx, r, owner)
+	if err != nil {
 		return collaboratorView{}, err
+	}
+	listed, err := sees.may(ctx, rights.GetMembers, resource)
+	if err != nil {
+		return collaboratorView{}, err
+	}
+	if !listed { // what it has set, and no more
+		view := collaboratorView{Member: item.Value.ID, Roles: []string{}, Levels: viewLevels(nil), ETag: item.ETag}
+		if direct := a.directGrant(item.Value, resource); direct != nil {
+			view.ExpiresAt = utc(direct.ExpiresAt)
+			for _, role := range direct.Roles {
+				view.Levels.Direct = append(view.Levels.Direct, names[role])
+			}
+		}
+		return view, nil
 	}
 	view, _, err := a.collaborator(ctx, item, resource, names)
 	return view, err
@@ -224,7 +272,7 @@ func (a *API) deleteCollaborator(ctx context.Context, r *request, p *collaborato
 	if err != nil {
 		return nil, err
 	}
-	return deleted(a, result), nil
+	return deleted(a, r, result), nil
 }
 
 type recipientView struct {

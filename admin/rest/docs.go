@@ -129,7 +129,7 @@ func docsOperationOf(o *huma.OpenAPI, op *huma.Operation) docsOperation {
 		ID: op.OperationID, Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Description,
 	}
 	if ours, ok := op.Metadata[metaOperation].(*operation); ok {
-		out.Scope, out.Who = string(ours.scope), ours.who.text()
+		out.Scope, out.Who = string(ours.scope), ours.text()
 	}
 	for _, p := range op.Parameters {
 		if p.Ref != "" {

@@ -11,10 +11,6 @@ import (
 
 const tagEnvironments = "Environments"
 
-// regroupTries is how often an owner's change of groups is tried anew when the
-// environment changes between its two steps.
-const regroupTries = 5
-
 type environmentPath struct {
 	AccountPath
 
@@ -50,8 +46,8 @@ func (a *API) environmentOperations() {
 	register(a, spec{
 		id: "put-environment", method: http.MethodPut, path: "/accounts/{account}/environments/{environment}", tag: tagEnvironments,
 		summary:     "Make or change an environment",
-		description: "Acting as the owner only `groups` may change: environments are made, renamed and deleted by the platform's services.",
-		scope:       policies.ScopeResources, who: whoOwner, also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
+		description: "Acting as an account only `groups` may change: environments are made, renamed and deleted by the platform's services.",
+		scope:       policies.ScopeResources, dryRun: true, who: whoMembers, right: "with environment.control.AttachEnvGroup (or DetachEnvGroup) on the environment and on each group that is added (or taken away).", also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
 	}, a.putEnvironment)
 	register(a, spec{
 		id: "get-environment", method: http.MethodGet, path: "/accounts/{account}/environments/{environment}", tag: tagEnvironments,
@@ -60,7 +56,7 @@ func (a *API) environmentOperations() {
 	register(a, spec{
 		id: "delete-environment", method: http.MethodDelete, path: "/accounts/{account}/environments/{environment}", tag: tagEnvironments,
 		summary: "Delete an environment", description: "Its grants disappear.",
-		scope: policies.ScopeResources, who: whoServices, status: http.StatusNoContent,
+		scope: policies.ScopeResources, dryRun: true, who: whoServices, status: http.StatusNoContent,
 	}, a.deleteEnvironment)
 	register(a, spec{
 		id: "list-environments", method: http.MethodGet, path: "/accounts/{account}/environments", tag: tagEnvironments,
@@ -69,57 +65,17 @@ func (a *API) environmentOperations() {
 	register(a, spec{
 		id: "transfer-environment", method: http.MethodPost, path: "/accounts/{account}/environments/{environment}/transfer", tag: tagEnvironments,
 		summary: "Move an environment to another owner", description: "Its grants and its places in groups end.",
-		scope: policies.ScopeResources, who: whoServices, errors: []int{http.StatusConflict},
+		scope: policies.ScopeResources, dryRun: true, who: whoServices, errors: []int{http.StatusConflict},
 	}, a.transferEnvironment)
 }
 
 func (a *API) putEnvironment(ctx context.Context, r *request, p *environmentPath, b *environmentInput) (*written[environmentView], error) {
 	environment := policies.Environment{ID: p.Environment, Name: value(b.Name), Groups: b.Groups}
-	put := func(call store.Call) (store.Result[policies.Environment], error) {
-		return a.store.PutEnvironment(ctx, call, p.Account, environment)
-	}
-	var (
-		result store.Result[policies.Environment]
-		err    error
-	)
-	if r.caller.account() == "" {
-		result, err = put(r.caller.call())
-	} else {
-		result, err = a.regroup(ctx, r, p, environment.Name, put)
-	}
+	result, err := a.store.PutEnvironment(ctx, r.caller.call(), p.Account, environment)
 	if err != nil {
 		return nil, err
 	}
 	return wrote(a, r, result, viewEnvironment(itemOf(result))), nil
-}
-
-// regroup lets an owner change an environment's groups and nothing else: the
-// write demands the very object whose name was compared.
-func (a *API) regroup(
-	ctx context.Context, r *request, p *environmentPath, name string, put func(store.Call) (store.Result[policies.Environment], error),
-) (store.Result[policies.Environment], error) {
-	forbidden := &policies.ForbiddenError{Reason: "Only the platform's services make and rename environments; an owner may change the groups."}
-	call := r.caller.call()
-	for try := 1; ; try++ {
-		item, err := a.store.GetEnvironment(ctx, p.Account, p.Environment)
-		if notFound(err) {
-			return store.Result[policies.Environment]{}, forbidden
-		}
-		if err != nil {
-			return store.Result[policies.Environment]{}, err
-		}
-		if policies.NormalizeName(name) != item.Value.Name {
-			return store.Result[policies.Environment]{}, forbidden
-		}
-		if r.caller.ifMatch == "" || r.caller.ifMatch == "*" {
-			call.IfMatch = item.ETag
-		}
-		result, err := put(call)
-		var lost *policies.PreconditionError
-		if call.IfMatch == r.caller.ifMatch || try == regroupTries || !errors.As(err, &lost) {
-			return result, err
-		}
-	}
 }
 
 func (a *API) getEnvironment(ctx context.Context, _ *request, p *environmentPath, _ *none) (*shown[environmentView], error) {
@@ -135,7 +91,7 @@ func (a *API) deleteEnvironment(ctx context.Context, r *request, p *environmentP
 	if err != nil {
 		return nil, err
 	}
-	return deleted(a, result), nil
+	return deleted(a, r, result), nil
 }
 
 func (a *API) listEnvironments(ctx context.Context, _ *request, p *environmentsQuery, _ *none) (*listed[environmentView], error) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/policies"
 )
@@ -21,10 +22,10 @@ type MemberPath struct {
 
 type memberView struct {
 	ID          policies.CollaborationID `json:"id" doc:"The collaboration's id."`
-	Email       string                   `json:"email" format:"email"`
+	Email       string                   `json:"email,omitzero" format:"email" doc:"Absent where the caller may not see the member."`
 	Account     *policies.AccountID      `json:"account,omitzero" doc:"The member's account, once known."`
 	DisplayName string                   `json:"display_name" doc:"The name that the owner gave."`
-	Status      policies.Status          `json:"status"`
+	Status      policies.Status          `json:"status,omitzero" doc:"Absent as the email is."`
 	LastChanged time.Time                `json:"last_changed"`
 	Grants      []grantView              `json:"grants"`
 	ETag        string                   `json:"etag"`
@@ -96,47 +97,48 @@ func knownStatuses() map[policies.Status]struct{} {
 func (a *API) memberOperations() {
 	register(a, spec{
 		id: "list-members", method: http.MethodGet, read: true, path: "/accounts/{account}/members", tag: tagMembers, summary: "List, search and sort the members",
-		scope: policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
+		scope: policies.ScopeCollaboration, who: whoMembers, right: "with users.collaboration.GetMembers on the account; without it, itself.", errors: []int{http.StatusUnprocessableEntity},
 	}, a.listMembers)
 	register(a, spec{
 		id: "invite-member", method: http.MethodPost, path: "/accounts/{account}/members", tag: tagMembers, summary: "Invite or re-invite an address",
-		scope: policies.ScopeCollaboration, who: whoOwner, status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.InviteMember on each item of the grants, of which there must be one.", status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
 	}, a.inviteMember)
 	register(a, spec{
 		id: "get-member", method: http.MethodGet, read: true, path: "/accounts/{account}/members/{member}", tag: tagMembers, summary: "Show a member",
-		scope: policies.ScopeCollaboration, who: whoOwner,
+		scope: policies.ScopeCollaboration, who: whoMembers, right: "itself, or with users.collaboration.GetMembers on the account.",
 	}, a.getMember)
 	register(a, spec{
 		id: "update-member", method: http.MethodPatch, path: "/accounts/{account}/members/{member}", tag: tagMembers, summary: "Rename a member",
-		scope: policies.ScopeCollaboration, who: whoOwner,
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.EditMember on the account.",
 	}, a.updateMember)
 	register(a, spec{
 		id: "remove-member", method: http.MethodDelete, path: "/accounts/{account}/members/{member}", tag: tagMembers, summary: "Remove a member",
 		description: "Sharing ends, and the grants are deleted. Removing what is removed already changes nothing.",
-		scope:       policies.ScopeCollaboration, who: whoOwner, status: http.StatusNoContent, errors: []int{http.StatusConflict},
+		scope:       policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.DeleteMember on the account.", status: http.StatusNoContent, errors: []int{http.StatusConflict},
 	}, a.removeMember)
 	for _, event := range []struct {
 		name, summary string
+		right         policies.ActionName
 		do            memberEvent
 	}{
-		{"suspend", "Suspend an active member", a.store.Suspend},
-		{"activate", "Activate a suspended member", a.store.Activate},
-		{"resend", "Begin the time of a pending invitation anew", a.store.Resend},
-		{"reinvite", "Invite anew a member whose collaboration has ended", a.store.Reinvite},
+		{"suspend", "Suspend an active member", rights.SuspendMember, a.store.Suspend},
+		{"activate", "Activate a suspended member", rights.ActivateMember, a.store.Activate},
+		{"resend", "Begin the time of a pending invitation anew", rights.ResendMemberInvitation, a.store.Resend},
+		{"reinvite", "Invite anew a member whose collaboration has ended", rights.ResendMemberInvitation, a.store.Reinvite},
 	} {
 		register(a, spec{
 			id: event.name + "-member", method: http.MethodPost, path: "/accounts/{account}/members/{member}/" + event.name, tag: tagMembers,
-			summary: event.summary, scope: policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusConflict},
+			summary: event.summary, scope: policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with " + string(event.right) + " on the account.", errors: []int{http.StatusConflict},
 		}, a.memberEvent(event.do))
 	}
 	register(a, spec{
 		id: "copy-member", method: http.MethodPost, path: "/accounts/{account}/members/{member}/copy", tag: tagMembers,
 		summary: "Invite another address with the same grants",
-		scope:   policies.ScopeCollaboration, who: whoOwner, status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
+		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.CopyMember on the account.", status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
 	}, a.copyMember)
 }
 
-func (a *API) listMembers(ctx context.Context, _ *request, p *membersQuery, _ *none) (*listed[memberView], error) {
+func (a *API) listMembers(ctx context.Context, r *request, p *membersQuery, _ *none) (*listed[memberView], error) {
 	page, err := p.page()
 	if err != nil {
 		return nil, err
@@ -145,11 +147,53 @@ func (a *API) listMembers(ctx context.Context, _ *request, p *membersQuery, _ *n
 	if err != nil {
 		return nil, err
 	}
-	items, err := a.store.ListMembers(ctx, p.Account, filter, page)
+	sees, err := a.sightOf(ctx, r, p.Account)
 	if err != nil {
 		return nil, err
 	}
+	var items store.List[store.Item[policies.Member]]
+	all, err := sees.members(ctx)
+	switch {
+	case err != nil:
+	case all:
+		items, err = a.store.ListMembers(ctx, p.Account, filter, page)
+	default:
+		items, err = a.listSelf(ctx, sees, filter, page)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, item := range items.Items {
+		if items.Items[i].Value.Grants, err = sees.grants(ctx, item.Value); err != nil {
+			return nil, err
+		}
+	}
 	return list(items, viewMember), nil
+}
+
+// listSelf is the list of those who see nobody but themselves.
+func (a *API) listSelf(
+	ctx context.Context, sees *sight, filter store.MemberFilter, page store.Page,
+) (store.List[store.Item[policies.Member]], error) {
+	alone := store.List[store.Item[policies.Member]]{}
+	if page.Cursor != "" {
+		return alone, &store.CursorError{Cursor: page.Cursor}
+	}
+	id, ok := sees.record()
+	if !ok {
+		return alone, nil
+	}
+	item, err := a.store.GetMember(ctx, sees.owner, id)
+	switch {
+	case notFound(err):
+		return alone, nil
+	case err != nil:
+		return alone, err
+	}
+	if filter.Matches(item.Value) {
+		alone.Items = append(alone.Items, item)
+	}
+	return alone, nil
 }
 
 func (a *API) inviteMember(ctx context.Context, r *request, p *AccountPath, b *invitationInput) (*written[memberView], error) {
@@ -161,12 +205,59 @@ func (a *API) inviteMember(ctx context.Context, r *request, p *AccountPath, b *i
 	if err != nil {
 		return nil, err
 	}
-	return wrote(a, r, result, viewMember(itemOf(result))), nil
+	return a.invited(ctx, r, p.Account, result)
 }
 
-func (a *API) getMember(ctx context.Context, _ *request, p *MemberPath, _ *none) (*shown[memberView], error) {
-	item, err := a.store.GetMember(ctx, p.Account, p.Member)
+// invited answers an invitation.
+func (a *API) invited(
+	ctx context.Context, r *request, owner policies.AccountID, result store.Result[policies.Member],
+) (*written[memberView], error) {
+	return a.wroteMember(ctx, r, owner, result, (*sight).invited)
+}
+
+// wroteMember answers a write of a member with what the caller may see of it.
+func (a *API) wroteMember(
+	ctx context.Context, r *request, owner policies.AccountID, result store.Result[policies.Member],
+	view func(*sight, context.Context, store.Item[policies.Member]) (memberView, error),
+) (*written[memberView], error) {
+	answer := wrote(a, r, result, viewMember(itemOf(result)))
+	if r.caller.member == "" || r.dryRun {
+		return answer, nil
+	}
+	sees, err := a.sightOf(ctx, r, owner)
+	if err == nil {
+		answer.Body, err = view(sees, ctx, itemOf(result))
+	}
 	if err != nil {
+		return nil, done(answer.Revision)
+	}
+	return answer, nil
+}
+
+// done is the problem of a write that was made, and cannot be shown.
+func done(revision string) error {
+	p := NewProblem(problemOutcomeUnknown, "The write was made, at revision "+revision+"; what follows from it cannot be told now.")
+	p.set(headerRevision, revision)
+	return p
+}
+
+func (a *API) getMember(ctx context.Context, r *request, p *MemberPath, _ *none) (*shown[memberView], error) {
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	all, err := sees.members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	item, err := a.store.GetMember(ctx, p.Account, p.Member)
+	if err == nil && !all && !sees.self(item.Value) {
+		err = &policies.NotFoundError{Kind: "member", ID: string(p.Member)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if item.Value.Grants, err = sees.grants(ctx, item.Value); err != nil {
 		return nil, err
 	}
 	return show(item.ETag, viewMember(item)), nil
@@ -174,18 +265,11 @@ func (a *API) getMember(ctx context.Context, _ *request, p *MemberPath, _ *none)
 
 func (a *API) updateMember(ctx context.Context, r *request, p *MemberPath, b *memberPatch) (*written[memberView], error) {
 	name := b.DisplayName
-	if name == nil { // nothing to change: the name that it has
-		item, err := a.store.GetMember(ctx, p.Account, p.Member)
-		if err != nil {
-			return nil, err
-		}
-		name = &item.Value.DisplayName
-	}
-	result, err := a.store.UpdateMember(ctx, r.caller.call(), p.Account, p.Member, *name)
+	result, err := a.store.UpdateMember(ctx, r.caller.call(), p.Account, p.Member, name)
 	if err != nil {
 		return nil, err
 	}
-	return wrote(a, r, result, viewMember(itemOf(result))), nil
+	return a.wroteMember(ctx, r, p.Account, result, (*sight).view)
 }
 
 func (a *API) removeMember(ctx context.Context, r *request, p *MemberPath, _ *none) (*gone, error) {
@@ -193,7 +277,7 @@ func (a *API) removeMember(ctx context.Context, r *request, p *MemberPath, _ *no
 	if err != nil {
 		return nil, err
 	}
-	return deleted(a, result), nil
+	return deleted(a, r, result), nil
 }
 
 // memberEvent is an event in the life of a collaboration by its owner.
@@ -205,7 +289,7 @@ func (a *API) memberEvent(do memberEvent) func(context.Context, *request, *Membe
 		if err != nil {
 			return nil, err
 		}
-		return wrote(a, r, result, viewMember(itemOf(result))), nil
+		return a.wroteMember(ctx, r, p.Account, result, (*sight).view)
 	}
 }
 
@@ -214,5 +298,5 @@ func (a *API) copyMember(ctx context.Context, r *request, p *MemberPath, b *memb
 	if err != nil {
 		return nil, err
 	}
-	return wrote(a, r, result, viewMember(itemOf(result))), nil
+	return a.invited(ctx, r, p.Account, result)
 }

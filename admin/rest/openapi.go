@@ -53,6 +53,10 @@ func openAPI(o Options) *huma.OpenAPI {
 					"Both must allow: the scope and the account's right. Refused with a JWT.", text("mia")),
 				"MinRevision": parameter(headerMinRevision, "The answer is from this revision or a later one; 503 if it does not arrive in time.",
 					whole(float64(policies.MaxRevision))),
+				"DryRun": {
+					Name: parameterDryRun, In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"true", "false"}},
+					Description: "All but the write: the same right, the same errors, and the answer 200 with its impact.",
+				},
 				"IfMatch": parameter("If-Match", "The etag that the object must still have, or *; else 412.", text(`"r123"`)),
 				"IdempotencyKey": parameter(headerIdempotency, "A repetition with the same key answers as the first time; "+
 					"another request with the same key is a 422.", text("7c1f2f0e-3d1e-4a53-9c52-6f1c1a0f6f57")),
@@ -110,7 +114,7 @@ func (a *API) DocumentOperation(o *huma.Operation) {
 	o.Security = a.security(op)
 	o.Extensions = map[string]any{
 		"x-usher-scope": string(op.scope),
-		"x-usher-who":   map[string]string{"may": string(op.who), "text": op.who.text()},
+		"x-usher-who":   map[string]string{"may": string(op.who), "text": op.text()},
 	}
 	if len(op.stream) > 0 {
 		a.documentImport(o)
@@ -131,6 +135,9 @@ func (a *API) DocumentOperation(o *huma.Operation) {
 		}
 		if op.method == http.MethodPost {
 			common("IdempotencyKey")
+		}
+		if op.dryRun {
+			a.documentDryRun(o)
 		}
 	} else {
 		common("MinRevision")
@@ -167,7 +174,7 @@ func (a *API) documentAnswers(o *huma.Operation, op *operation) {
 		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests,
 		http.StatusInternalServerError, http.StatusServiceUnavailable,
 	}
-	if op.who == whoOwner || op.who == whoSelf || len(pathParameters(op.path)) > 0 {
+	if op.who == whoOwner || op.who == whoMembers || len(pathParameters(op.path)) > 0 {
 		statuses = append(statuses, http.StatusNotFound)
 	}
 	if op.writes() && !op.noMatch {
@@ -238,6 +245,9 @@ func nothingIsNull(s *huma.Schema) {
 		s.Nullable = false // huma takes every pointer and slice for one that may be null
 	}
 	nothingIsNull(s.Items)
+	for _, either := range s.AnyOf {
+		nothingIsNull(either)
+	}
 	for _, property := range s.Properties {
 		nothingIsNull(property)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -28,13 +29,15 @@ type spec struct {
 	description      string
 	scope            policies.Scope
 	who              who
-	status           int   // of the usual answer; 0 is 200
-	also             []int // other statuses of success, such as 201
-	errors           []int // statuses beside those that every operation of its kind has
-	limit            int64 // of the body in bytes; 0 is policies.MaxBodyBytes
-	noMatch          bool  // takes no If-Match
-	optional         bool  // the body may be absent
-	strangers        bool  // also for accounts that usher does not know: an invitation may make them known
+	right            string // what a member needs; with whoMembers
+	status           int    // of the usual answer; 0 is 200
+	also             []int  // other statuses of success, such as 201
+	errors           []int  // statuses beside those that every operation of its kind has
+	limit            int64  // of the body in bytes; 0 is policies.MaxBodyBytes
+	noMatch          bool   // takes no If-Match
+	optional         bool   // the body may be absent
+	dryRun           bool   // may be only tried
+	strangers        bool   // also for accounts that usher does not know: an invitation may make them known
 	// stream lists the content types of a body that the handler reads itself.
 	stream []string
 	// media lists the content types of a usual answer that the handler writes itself,
@@ -50,7 +53,7 @@ type who string
 
 const (
 	whoOwner    who = "owner"    // services, and the account in the path
-	whoSelf     who = "self"     // as whoOwner, and the member for itself: the handler decides
+	whoMembers  who = "members"  // as whoOwner, and members with the right: the store or the handler decides
 	whoServices who = "services" // services only, not acting as anyone: 403
 	whoAlone    who = "alone"    // services only; Usher-Act-As is a fault of the request: 400
 	whoMember   who = "member"   // an account about itself: signed in, or by Usher-Act-As
@@ -58,12 +61,17 @@ const (
 	whoLink     who = "link"     // the holder of a link, without credentials; an account too
 )
 
-func (w who) text() string {
-	switch w {
+// text says it for people.
+func (s *spec) text() string {
+	switch s.who {
 	case whoOwner:
 		return "A service, or the owner."
-	case whoSelf:
-		return "A service, the owner, or the member itself."
+	case whoMembers:
+		text := "A service, the owner, or a member: " + s.right
+		if s.method != http.MethodGet {
+			text += " A member never gives, takes away or changes for others more than it holds itself."
+		}
+		return text
 	case whoServices:
 		return "A service, not acting as anyone."
 	case whoAlone:
@@ -91,6 +99,11 @@ type request struct {
 	w      http.ResponseWriter
 	caller caller
 	op     *operation
+	dryRun bool
+	// What a dry run came to: what it would have changed, if anything, and the present
+	// revision.
+	trial *store.Trial
+	tried policies.Revision
 }
 
 type requestKey struct{}
@@ -132,6 +145,13 @@ func register[P, B, O any](a *API, s spec, handle func(ctx context.Context, r *r
 			return nil, a.problem(ctx, r, err)
 		}
 		out, err := handle(ctx, r, p, body)
+		if err == nil && r.dryRun {
+			err = a.tryOut(ctx, r)
+		}
+		var answer *tried
+		if errors.As(err, &answer) {
+			return nil, answer
+		}
 		if err != nil {
 			return nil, a.problem(ctx, r, err)
 		}
@@ -160,6 +180,12 @@ func (a *API) prepare(ctx context.Context, r *request, body any) error {
 	}
 	if err := checkParameters(r); err != nil {
 		return err
+	}
+	if r.op.dryRun {
+		if r.dryRun, err = dryRun(r); err != nil {
+			return err
+		}
+		r.caller.dryRun = r.dryRun
 	}
 	if !r.op.writes() {
 		if err := a.demandRevision(ctx, r); err != nil {
@@ -219,7 +245,7 @@ func checkParameters(r *request) error {
 	}
 	for name, values := range query {
 		switch {
-		case !r.op.query[name]:
+		case !r.op.query[name] && (name != parameterDryRun || !r.op.dryRun):
 			return &policies.MalformedError{Where: strconv.Quote(name), Reason: "is no query parameter of this operation"}
 		case len(values) > 1:
 			return &policies.MalformedError{Where: name, Reason: "stands twice in the query"}

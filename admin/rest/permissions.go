@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
 )
@@ -60,12 +61,9 @@ func (a *API) getPermissions(ctx context.Context, r *request, p *permissionsQuer
 	if p.Type == "" || p.ID == "" {
 		return nil, &policies.MalformedError{Where: "type, id", Reason: "are parameters that this needs"}
 	}
-	member, err := a.memberFor(ctx, r, p.MemberPath)
-	if err != nil {
-		return nil, err
-	}
 	resource := policies.Resource{Type: p.Type, ID: p.ID}
-	if err := a.fresh(ctx); err != nil {
+	member, err := a.memberFor(ctx, r, p.MemberPath, resource)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.ownedBy(resource, p.Account); err != nil {
@@ -95,21 +93,31 @@ func (a *API) getPermissions(ctx context.Context, r *request, p *permissionsQuer
 	return show("", view), nil
 }
 
-// memberFor is the member of the path, if the caller may see it: a service and
-// the owner see all, a member only itself.
-func (a *API) memberFor(ctx context.Context, r *request, p MemberPath) (policies.Member, error) {
-	account := r.caller.account()
-	item, err := a.store.GetMember(ctx, p.Account, p.Member)
-	if r.caller.mayEverything(p.Account) {
-		return item.Value, err
+// memberFor is the member of the path, if the caller may see what it may do on the
+// resource.
+func (a *API) memberFor(ctx context.Context, r *request, p MemberPath, resource policies.Resource) (policies.Member, error) {
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return policies.Member{}, err
 	}
-	if err == nil && item.Value.Account != nil && *item.Value.Account == account {
+	item, err := a.store.GetMember(ctx, p.Account, p.Member)
+	if err != nil && !notFound(err) {
+		return policies.Member{}, err
+	}
+	if err == nil && sees.self(item.Value) {
 		return item.Value, nil
 	}
-	if err == nil || notFound(err) {
-		err = a.refuse(ctx, account, p.Account)
+	items, mayErr := sees.onAccount(ctx, rights.GetMemberResources)
+	if mayErr == nil && !items {
+		items, mayErr = sees.may(ctx, rights.GetMembers, resource)
 	}
-	return policies.Member{}, err
+	switch {
+	case mayErr != nil:
+		return policies.Member{}, mayErr
+	case !items:
+		return policies.Member{}, &policies.NotFoundError{Kind: "member", ID: string(p.Member)}
+	}
+	return item.Value, err
 }
 
 // ownedBy refuses a resource that is not owner's, as one that is not there.
@@ -131,6 +139,6 @@ func (a *API) permissionOperations() {
 	register(a, spec{
 		id: "get-permissions", method: http.MethodGet, read: true, path: "/accounts/{account}/members/{member}/permissions", tag: tagMembers,
 		summary: "Show what a member may do on one resource, and why",
-		scope:   policies.ScopeCollaboration, who: whoSelf,
+		scope:   policies.ScopeCollaboration, who: whoMembers, right: "itself, or with users.collaboration.GetMemberResources on the account, or users.collaboration.GetMembers on the resource.",
 	}, a.getPermissions)
 }

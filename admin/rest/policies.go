@@ -91,7 +91,7 @@ func (a *API) policyOperations() {
 	}, a.listPolicies)
 	register(a, spec{
 		id: "create-policy", method: http.MethodPost, path: "/accounts/{account}/policies", tag: tagPolicies, summary: "Make a custom policy",
-		scope: policies.ScopeCollaboration, who: whoOwner, status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoOwner, status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
 	}, a.createPolicy)
 	register(a, spec{
 		id: "get-policy", method: http.MethodGet, path: "/accounts/{account}/policies/{policy}", tag: tagPolicies, summary: "Show a policy",
@@ -99,11 +99,11 @@ func (a *API) policyOperations() {
 	}, a.getPolicy)
 	register(a, spec{
 		id: "update-policy", method: http.MethodPatch, path: "/accounts/{account}/policies/{policy}", tag: tagPolicies, summary: "Change a custom policy",
-		scope: policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoOwner, errors: []int{http.StatusConflict},
 	}, a.updatePolicy)
 	register(a, spec{
 		id: "delete-policy", method: http.MethodDelete, path: "/accounts/{account}/policies/{policy}", tag: tagPolicies, summary: "Remove a custom policy",
-		scope: policies.ScopeCollaboration, who: whoOwner, status: http.StatusNoContent, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoOwner, status: http.StatusNoContent, errors: []int{http.StatusConflict},
 	}, a.deletePolicy)
 }
 
@@ -293,5 +293,5 @@ func (a *API) deletePolicy(ctx context.Context, r *request, p *policyDelete, _ *
 	if err != nil {
 		return nil, err
 	}
-	return deleted(a, result), nil
+	return deleted(a, r, result), nil
 }

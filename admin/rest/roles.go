@@ -79,7 +79,7 @@ func (a *API) roleOperations() {
 	}, a.listRoles)
 	register(a, spec{
 		id: "create-role", method: http.MethodPost, path: "/accounts/{account}/roles", tag: tagRoles, summary: "Make a role",
-		scope: policies.ScopeCollaboration, who: whoOwner, status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoOwner, status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
 	}, a.createRole)
 	register(a, spec{
 		id: "get-role", method: http.MethodGet, path: "/accounts/{account}/roles/{role}", tag: tagRoles, summary: "Show a role",
@@ -87,20 +87,20 @@ func (a *API) roleOperations() {
 	}, a.getRole)
 	register(a, spec{
 		id: "update-role", method: http.MethodPatch, path: "/accounts/{account}/roles/{role}", tag: tagRoles, summary: "Change a role",
-		scope: policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoOwner, errors: []int{http.StatusConflict},
 	}, a.updateRole)
 	register(a, spec{
 		id: "delete-role", method: http.MethodDelete, path: "/accounts/{account}/roles/{role}", tag: tagRoles, summary: "Remove a role",
-		scope: policies.ScopeCollaboration, who: whoOwner, status: http.StatusNoContent, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoOwner, status: http.StatusNoContent, errors: []int{http.StatusConflict},
 	}, a.deleteRole)
 	register(a, spec{
 		id: "copy-role", method: http.MethodPost, path: "/accounts/{account}/roles/{role}/copy", tag: tagRoles, summary: "Copy a role",
-		scope: policies.ScopeCollaboration, who: whoOwner, status: http.StatusCreated, noMatch: true, optional: true, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoOwner, status: http.StatusCreated, noMatch: true, optional: true, errors: []int{http.StatusConflict},
 	}, a.copyRole)
 	register(a, spec{
 		id: "make-default-roles", method: http.MethodPost, path: "/accounts/{account}/roles/defaults", tag: tagRoles,
 		summary: "Make the catalogue's example roles that are missing",
-		scope:   policies.ScopeCollaboration, who: whoOwner, status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
+		scope:   policies.ScopeCollaboration, dryRun: true, who: whoOwner, status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
 	}, a.makeDefaultRoles)
 }
 
@@ -151,7 +151,7 @@ func (a *API) deleteRole(ctx context.Context, r *request, p *roleDelete, _ *none
 	if err != nil {
 		return nil, err
 	}
-	return deleted(a, result), nil
+	return deleted(a, r, result), nil
 }
 
 func (a *API) copyRole(ctx context.Context, r *request, p *RolePath, b *roleCopy) (*written[roleView], error) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
+	"github.com/usher-authz/usher/admin/difference"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/policies"
 )
@@ -35,17 +37,24 @@ type treeView struct {
 func (a *API) treeOperations() {
 	register(a, spec{
 		id: "get-tree", method: http.MethodGet, path: "/accounts/{account}/tree", tag: tagGroups, summary: "Show groups and environments as a tree",
-		scope: policies.ScopeResources, who: whoOwner,
+		scope: policies.ScopeResources, who: whoMembers, right: "what is shared with it.",
 	}, a.getTree)
 }
 
 var errTorn = errors.New("the tree changed while it was read")
 
-func (a *API) getTree(ctx context.Context, _ *request, p *AccountPath, _ *none) (*shown[treeView], error) {
+func (a *API) getTree(ctx context.Context, r *request, p *AccountPath, _ *none) (*shown[treeView], error) {
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return nil, err
+	}
 	for range treeTries {
 		view, err := a.readTree(ctx, p.Account)
 		if errors.Is(err, errTorn) {
 			continue
+		}
+		if err == nil && !sees.everything() {
+			err = sees.prune(ctx, view)
 		}
 		if err != nil {
 			return nil, err
@@ -98,4 +107,68 @@ func (a *API) readTree(ctx context.Context, owner policies.AccountID) (*treeView
 		}
 		return list.NextCursor, err
 	})
+}
+
+// prune leaves what is shared with a member. What stands in a group that is not comes
+// up to where the group stood.
+func (s *sight) prune(ctx context.Context, view *treeView) error {
+	groups, environments, err := pruned(ctx, view.Groups, view.Environments, s.shared())
+	view.Groups, view.Environments = groups, environments
+	return err
+}
+
+func pruned(
+	ctx context.Context, groups []*treeGroup, environments []treeEnvironment, shared func(context.Context, policies.Resource) (bool, error),
+) (keptGroups []*treeGroup, keptEnvironments []treeEnvironment, err error) {
+	keptGroups, keptEnvironments = []*treeGroup{}, []treeEnvironment{}
+	for _, e := range environments {
+		ok, err := shared(ctx, policies.Resource{Type: policies.TypeEnvironment, ID: string(e.ID)})
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok {
+			keptEnvironments = append(keptEnvironments, e)
+		}
+	}
+	for _, g := range groups {
+		ok, err := shared(ctx, policies.Resource{Type: policies.TypeGroup, ID: string(g.ID)})
+		if err != nil {
+			return nil, nil, err
+		}
+		below, inside, err := pruned(ctx, g.Groups, g.Environments, shared)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok {
+			g.Groups, g.Environments = below, inside
+			keptGroups = append(keptGroups, g)
+			continue
+		}
+		keptGroups = append(keptGroups, below...)
+		for _, e := range inside {
+			if !slices.Contains(keptEnvironments, e) {
+				keptEnvironments = append(keptEnvironments, e)
+			}
+		}
+	}
+	return keptGroups, keptEnvironments, nil
+}
+
+// shared tells of resources whether the member has a role on them.
+func (s *sight) shared() func(context.Context, policies.Resource) (bool, error) {
+	state := s.a.engine.State()
+	nothing := func(context.Context, policies.Resource) (bool, error) { return false, nil }
+	account, ok := state.Account(s.owner)
+	if !ok {
+		return nothing
+	}
+	m, ok := account.MemberOf(s.member)
+	if !ok || m.Status() != policies.StatusActive {
+		return nothing
+	}
+	asker := difference.NewAsker(state, s.owner)
+	return func(ctx context.Context, r policies.Resource) (bool, error) {
+		roles, err := asker.Roles(ctx, s.a.engine.Now(), m.Grant, r)
+		return len(roles) > 0, err
+	}
 }

@@ -26,6 +26,13 @@ type Actor struct {
 // Call is what comes with every write beside its values.
 type Call struct {
 	Actor
+	// Member is the account that makes the write as a member of the owner that it is
+	// about: it must have the rights to it, and is held against the no-gain rule.
+	// Empty for who may everything: services and the owner.
+	Member policies.AccountID
+	// DryRun does all but the write. The result has a Trial, and nothing is kept for
+	// a repetition.
+	DryRun bool
 	// IfMatch is the ETag that the object must still have: "" for whatever it is,
 	// "*" for any that exists.
 	IfMatch string
@@ -54,6 +61,8 @@ type Result[T any] struct {
 	// Revision is the one at which the write took effect, the present one if nothing
 	// was changed.
 	Revision policies.Revision
+	// Trial is what a dry run would have done; nil if nothing, and without DryRun.
+	Trial *Trial `json:"-"`
 }
 
 // Item is an object with what is known of it beside its value.

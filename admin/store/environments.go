@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -67,8 +68,9 @@ func sameEnvironment(a, b policies.Environment) bool {
 	return a.ID == b.ID && a.Name == b.Name && slices.Equal(a.Groups, b.Groups)
 }
 
-// PutEnvironment makes or changes an environment. Errors: InvalidError (also for
-// groups that are not there), NotFoundError (the owner), TakenError (the id is
+// PutEnvironment makes or changes an environment. Acting as an account only its
+// groups may change: all else is a ForbiddenError. Other errors: InvalidError (also
+// for groups that are not there), NotFoundError (the owner), TakenError (the id is
 // another account's), PreconditionError.
 func (s *Store) PutEnvironment(
 	ctx context.Context, call Call, owner policies.AccountID, environment policies.Environment,
@@ -85,10 +87,16 @@ func (s *Store) PutEnvironment(
 		if err := tx.flush(); err != nil {
 			return err
 		}
+		old, there := present.one()
+		if err := tx.require(owner, placeNeeds(old, environment)); err != nil {
+			return err
+		}
+		if call.Account != "" && (!there || old.Owner != owner || old.Name != environment.Name) {
+			return &policies.ForbiddenError{Reason: "Only the platform's services make and rename environments; an account may change the groups."}
+		}
 		if err := owned.check(); err != nil {
 			return err
 		}
-		old, there := present.one()
 		if there && old.Owner != owner {
 			return &policies.TakenError{Field: "id", Value: string(environment.ID), Reason: "belongs to another account"}
 		}
@@ -112,6 +120,26 @@ func (s *Store) PutEnvironment(
 		tx.putEnvironment(owner, old, there, environment)
 		return nil
 	})
+}
+
+// placeNeeds are the rights to change the groups in which an environment stands: on
+// the environment and on each group. Where none changes, the right to attach it.
+func placeNeeds(old environmentRow, environment policies.Environment) []rights.Need {
+	self := policies.Resource{Type: policies.TypeEnvironment, ID: string(environment.ID)}
+	var needs []rights.Need
+	for action, groups := range map[policies.ActionName][2][]policies.GroupID{
+		rights.AttachEnvGroup: {environment.Groups, old.Groups}, rights.DetachEnvGroup: {old.Groups, environment.Groups},
+	} {
+		for _, g := range groups[0] {
+			if !slices.Contains(groups[1], g) {
+				needs = append(needs, rights.On(action, self, policies.Resource{Type: policies.TypeGroup, ID: string(g)})...)
+			}
+		}
+	}
+	if needs == nil {
+		return rights.On(rights.AttachEnvGroup, self)
+	}
+	return needs
 }
 
 func (tx *tx) putEnvironment(owner policies.AccountID, old environmentRow, there bool, environment policies.Environment) {

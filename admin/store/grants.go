@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -316,11 +317,20 @@ const eventGrant policies.Event = "grant"
 // changeGrants changes the grants of a record: next gives them from the present ones.
 func (s *Store) changeGrants(
 	ctx context.Context, call Call, action string, owner policies.AccountID, id policies.CollaborationID,
-	asked []policies.Grant, field func(i int) string, next func(r *Result[policies.Member], present, checked []policies.Grant) ([]policies.Grant, error),
+	asked []policies.Grant, field func(i int) string, needs func(tx *tx, present, checked []policies.Grant) error, next func(r *Result[policies.Member], present, checked []policies.Grant) ([]policies.Grant, error),
 ) (Result[policies.Member], error) {
 	return writeResult(ctx, s, call, action, func(tx *tx, r *Result[policies.Member]) error {
 		q, checks := tx.readMember(owner, id), tx.readGrantChecks(owner, asked)
 		if err := tx.flush(); err != nil {
+			return err
+		}
+		checked, invalid := checks.check(tx.now, field)
+		record, _ := q.one()
+		present, err := record.grants()
+		if err != nil {
+			return err
+		}
+		if err := needs(tx, present, checked); err != nil {
 			return err
 		}
 		row, err := tx.foundMember(q, id)
@@ -328,15 +338,10 @@ func (s *Store) changeGrants(
 			return err
 		}
 		if row.Status == policies.StatusRemoved {
-			return &policies.StateError{Member: id, Status: row.Status, Event: eventGrant}
+			return tx.notShared(owner, row)
 		}
-		checked, err := checks.check(tx.now, field)
-		if err != nil {
-			return err
-		}
-		present, err := row.grants()
-		if err != nil {
-			return err
+		if invalid != nil {
+			return invalid
 		}
 		grants, err := next(r, present, checked)
 		if err != nil {
@@ -352,6 +357,19 @@ func (s *Store) changeGrants(
 	})
 }
 
+// notShared refuses grants for a member that was removed. Who may not know of the
+// members finds none.
+func (tx *tx) notShared(owner policies.AccountID, row memberRow) error {
+	sees, err := tx.sees(owner)
+	if err == nil && !sees {
+		err = &policies.NotFoundError{Kind: "member", ID: string(row.ID)}
+	}
+	if err != nil {
+		return err
+	}
+	return &policies.StateError{Member: row.ID, Status: row.Status, Event: eventGrant}
+}
+
 // stampMember writes that a record's grants changed, which are a part of it.
 func (tx *tx) stampMember(m memberRow) {
 	tx.change(sqlStampMembers, []any{m.Owner, []string{string(m.ID)}, tx.revision(), tx.now}, replaced(memberObject{m}, memberObject{m}))
@@ -363,10 +381,42 @@ func (tx *tx) stampMember(m memberRow) {
 func (s *Store) SetGrants(
 	ctx context.Context, call Call, owner policies.AccountID, id policies.CollaborationID, grants []policies.Grant,
 ) (Result[policies.Member], error) {
-	return s.changeGrants(ctx, call, "grants.set", owner, id, grants, grantField,
+	return s.changeGrants(ctx, call, "grants.set", owner, id, grants, grantField, func(tx *tx, present, checked []policies.Grant) error {
+		return tx.requireGrants(owner, present, checked, grants)
+	},
 		func(_ *Result[policies.Member], _, checked []policies.Grant) ([]policies.Grant, error) {
 			return checked, nil
 		})
+}
+
+// requireGrants demands, for each grant that differs, just that right; where none
+// does, any of the rights that it would be about. checked is nil if what was asked for
+// is not valid, and then all of it differs.
+func (tx *tx) requireGrants(owner policies.AccountID, present, checked, asked []policies.Grant) error {
+	if !tx.byMember() {
+		return nil
+	}
+	var differ, any []rights.Need
+	for _, g := range asked {
+		need := rights.Need{Action: rights.SetResource, Resource: g.Resource}
+		any = append(any, need)
+		same := func(x policies.Grant) bool { return x.Resource == g.Resource }
+		was, is := slices.IndexFunc(present, same), slices.IndexFunc(checked, same)
+		if was < 0 || is < 0 || !sameGrant(present[was], checked[is]) {
+			differ = append(differ, need)
+		}
+	}
+	for _, g := range present {
+		need := rights.Need{Action: rights.DeleteResources, Resource: g.Resource}
+		any = append(any, need)
+		if !slices.ContainsFunc(asked, func(x policies.Grant) bool { return x.Resource == g.Resource }) {
+			differ = append(differ, need)
+		}
+	}
+	if len(differ) > 0 {
+		return tx.require(owner, differ)
+	}
+	return tx.requireOne(owner, any)
 }
 
 func grantField(i int) string { return fmt.Sprintf("grants[%d].", i) }
@@ -375,7 +425,9 @@ func grantField(i int) string { return fmt.Sprintf("grants[%d].", i) }
 func (s *Store) PutGrant(
 	ctx context.Context, call Call, owner policies.AccountID, id policies.CollaborationID, grant policies.Grant,
 ) (Result[policies.Member], error) {
-	return s.changeGrants(ctx, call, "grant.put", owner, id, []policies.Grant{grant}, func(int) string { return "" },
+	return s.changeGrants(ctx, call, "grant.put", owner, id, []policies.Grant{grant}, func(int) string { return "" }, func(tx *tx, _, _ []policies.Grant) error {
+		return tx.require(owner, rights.On(rights.SetResource, grant.Resource))
+	},
 		func(r *Result[policies.Member], present, checked []policies.Grant) ([]policies.Grant, error) {
 			others := without(present, grant.Resource)
 			r.Created = len(others) == len(present)
@@ -388,7 +440,9 @@ func (s *Store) PutGrant(
 func (s *Store) DeleteGrant(
 	ctx context.Context, call Call, owner policies.AccountID, id policies.CollaborationID, resource policies.Resource,
 ) (Result[policies.Member], error) {
-	return s.changeGrants(ctx, call, "grant.delete", owner, id, nil, grantField,
+	return s.changeGrants(ctx, call, "grant.delete", owner, id, nil, grantField, func(tx *tx, _, _ []policies.Grant) error {
+		return tx.require(owner, rights.On(rights.DeleteResources, resource))
+	},
 		func(_ *Result[policies.Member], present, _ []policies.Grant) ([]policies.Grant, error) {
 			others := without(present, resource)
 			if len(others) == len(present) {

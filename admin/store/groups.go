@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -114,10 +115,13 @@ func (s *Store) PutGroup(ctx context.Context, call Call, owner policies.AccountI
 		if err := tx.flush(); err != nil {
 			return err
 		}
+		old, there := present.one()
+		if err := tx.require(owner, groupNeeds(owner, old, there, group)); err != nil {
+			return err
+		}
 		if err := owned.check(); err != nil {
 			return err
 		}
-		old, there := present.one()
 		if there && old.Owner != owner {
 			return &policies.TakenError{Field: "id", Value: string(group.ID), Reason: "belongs to another account"}
 		}
@@ -145,6 +149,24 @@ func (s *Store) PutGroup(ctx context.Context, call Call, owner policies.AccountI
 		}
 		return nil
 	})
+}
+
+// groupNeeds are the rights to make or change a group: to make it where it will
+// stand, and to edit it if it is there.
+func groupNeeds(owner policies.AccountID, old groupRow, there bool, group policies.Group) []rights.Need {
+	place := policies.Resource{Type: policies.TypeGroups, ID: string(owner)}
+	if group.Parent != nil {
+		place = policies.Resource{Type: policies.TypeGroup, ID: string(*group.Parent)}
+	}
+	create := rights.On(rights.CreateGroup, place)
+	if !there || old.Owner != owner {
+		return create
+	}
+	edit := rights.On(rights.EditGroup, policies.Resource{Type: policies.TypeGroup, ID: string(group.ID)})
+	if samePointer(old.Parent, group.Parent) {
+		return edit
+	}
+	return append(edit, create...)
 }
 
 // groupPlace is what stands above a group's new place, and how tall the group is.
@@ -198,6 +220,9 @@ func (s *Store) DeleteGroup(ctx context.Context, call Call, owner policies.Accou
 		inside := read[environmentRow](tx, sqlEnvironmentsIn, owner, id)
 		grants := tx.readGrantsOn(owner, policies.Resource{Type: policies.TypeGroup, ID: string(id)})
 		if err := tx.flush(); err != nil {
+			return err
+		}
+		if err := tx.require(owner, rights.On(rights.RemoveGroup, policies.Resource{Type: policies.TypeGroup, ID: string(id)})); err != nil {
 			return err
 		}
 		group, there := present.one()

@@ -59,7 +59,7 @@ func writeResult[T any](ctx context.Context, s *Store, call Call, action string,
 		if err := fn(tx, &result); err != nil {
 			return err
 		}
-		if call.IdempotencyKey != "" {
+		if call.IdempotencyKey != "" && !call.DryRun {
 			tx.answer = func(o outcome) (string, error) {
 				kept := result
 				kept.Revision, kept.Changed = o.revision, o.changed
@@ -76,7 +76,7 @@ func writeResult[T any](ctx context.Context, s *Store, call Call, action string,
 	if err != nil {
 		return Result[T]{}, err
 	}
-	result.Revision, result.Changed = out.revision, out.changed
+	result.Revision, result.Changed, result.Trial = out.revision, out.changed, out.trial
 	return result, nil
 }
 

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -63,6 +65,9 @@ func (s *Store) Invite(ctx context.Context, call Call, owner policies.AccountID,
 		if err := tx.flush(); err != nil {
 			return err
 		}
+		if err := tx.require(owner, rights.On(rights.InviteMember, resourcesOf(invitation.Grants)...)); err != nil {
+			return err
+		}
 		if err := found.check(owner); err != nil {
 			return err
 		}
@@ -94,6 +99,9 @@ func (tx *tx) invite(
 	before, there := found.records.one() // a live one first, see sqlInvitable
 	if !there {
 		return tx.inviteNew(r, owner, found, displayName, grants)
+	}
+	if tx.byMember() && replace {
+		return tx.inviteToMore(r, owner, before, found, displayName, grants)
 	}
 	if err := tx.match(true, before.Revision); err != nil {
 		return err
@@ -153,6 +161,77 @@ func (tx *tx) inviteNew(
 	return nil
 }
 
+// inviteToMore is an invitation by a member of an address that has a record, whatever
+// its state, of which the writer need not know: the grants are added and nothing kept
+// is replaced (domain.md, Who may change what). The result is as for a new invitation.
+func (tx *tx) inviteToMore(
+	r *Result[policies.Member], owner policies.AccountID, before memberRow, found invitee, displayName *string, grants []policies.Grant,
+) error {
+	after := before
+	switch before.effectiveStatus(tx.now) {
+	case policies.StatusPending, policies.StatusActive, policies.StatusSuspended:
+	default:
+		if err := tx.apply(policies.EventInvite, &after); err != nil {
+			return err
+		}
+	}
+	if before.Status == policies.StatusRemoved {
+		after.DisplayName, after.MemberDisplayName, after.InvitedName = "", "", ""
+		if holder, ok := found.holder.one(); ok {
+			after.Account = &holder.ID
+		}
+		if displayName != nil {
+			after.DisplayName = policies.NormalizeName(*displayName)
+		}
+	}
+	present, err := before.grants()
+	if err != nil {
+		return err
+	}
+	changed := tx.setGrants(owner, before.ID, present, withGrants(tx.liveGrants(present), grants))
+	if changed || !sameMember(before, after) {
+		tx.updateMember(before, after)
+	}
+	shown := policies.Member{ID: before.ID, Email: found.email, Status: policies.StatusPending, LastChanged: tx.now, Grants: grants}
+	if holder, ok := found.holder.one(); ok {
+		shown.Account = &holder.ID
+	}
+	if displayName != nil {
+		shown.DisplayName = policies.NormalizeName(*displayName)
+	}
+	*r = Result[policies.Member]{Value: shown, ETag: etag(tx.revision()), Created: true}
+	return nil
+}
+
+// withGrants adds grants to those that are there. Where there is one on the resource
+// already, the roles are added to it, unless they would then last longer than they
+// were given for.
+func withGrants(present, more []policies.Grant) []policies.Grant {
+	all := slices.Clone(present)
+	for _, g := range more {
+		at := slices.IndexFunc(all, func(have policies.Grant) bool { return have.Resource == g.Resource })
+		if at < 0 {
+			all = append(all, g)
+			continue
+		}
+		have := all[at]
+		if g.ExpiresAt == nil || have.ExpiresAt != nil && !have.ExpiresAt.After(*g.ExpiresAt) {
+			have.Roles = append(slices.Clone(have.Roles), g.Roles...)
+			all[at] = have.Normalize()
+		}
+	}
+	sortGrants(all)
+	return all
+}
+
+func resourcesOf(grants []policies.Grant) []policies.Resource {
+	resources := make([]policies.Resource, len(grants))
+	for i, g := range grants {
+		resources[i] = g.Resource
+	}
+	return resources
+}
+
 // liveGrants are those that have not ended: ended ones are not restored
 // (domain.md, Removing things that are in use).
 func (tx *tx) liveGrants(grants []policies.Grant) []policies.Grant {
@@ -172,6 +251,9 @@ func (s *Store) Reinvite(ctx context.Context, call Call, owner policies.AccountI
 	return writeResult(ctx, s, call, "member.reinvite", func(tx *tx, r *Result[policies.Member]) error {
 		q := tx.readMember(owner, id)
 		if err := tx.flush(); err != nil {
+			return err
+		}
+		if err := tx.require(owner, rights.OnAccount(rights.ResendMemberInvitation, owner)); err != nil {
 			return err
 		}
 		before, err := tx.foundMember(q, id)
@@ -221,6 +303,9 @@ func (s *Store) CopyMember(
 	return writeResult(ctx, s, call, "member.copy", func(tx *tx, r *Result[policies.Member]) error {
 		q := tx.readMember(owner, id)
 		if err := tx.flush(); err != nil {
+			return err
+		}
+		if err := tx.require(owner, rights.OnAccount(rights.CopyMember, owner)); err != nil {
 			return err
 		}
 		source, err := tx.foundMember(q, id)

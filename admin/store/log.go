@@ -94,6 +94,7 @@ type entry struct {
 // record is a revision ready for the log, but for its number and its hash.
 type record struct {
 	objects                  jsontext.Value // of policies.Change
+	touched                  []policies.Object
 	entries                  []entry
 	auditHash                policies.Hash
 	address                  *string
@@ -154,6 +155,7 @@ func (d *draft) encode(random io.Reader) (*record, error) {
 		return nil, nil
 	}
 	var err error
+	r.touched = objects
 	if r.objects, err = policies.EncodeObjects(objects); err != nil {
 		return nil, fmt.Errorf("encode the objects of a revision: %w", err)
 	}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/usher-authz/usher/policies"
@@ -26,6 +28,13 @@ type MemberFilter struct {
 	Statuses   []policies.Status
 	Sort       MemberSort
 	Descending bool
+}
+
+// Matches tells whether a member is one of those wanted.
+func (f MemberFilter) Matches(m policies.Member) bool {
+	key := policies.NameKey(f.Search)
+	return (strings.Contains(policies.EmailKey(m.Email), key) || strings.Contains(policies.NameKey(m.DisplayName), key)) &&
+		(len(f.Statuses) == 0 || slices.Contains(f.Statuses, m.Status))
 }
 
 // Parameters: owner, search key, statuses, the key and the id to begin after, limit.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -219,16 +220,20 @@ func (s *Store) GetMember(ctx context.Context, owner policies.AccountID, id poli
 	return row.item()
 }
 
-// UpdateMember sets the display name that the owner gave. Errors: InvalidError,
-// NotFoundError, PreconditionError.
+// UpdateMember sets the display name that the owner gave, if it is not nil. Errors:
+// InvalidError, NotFoundError, PreconditionError.
 func (s *Store) UpdateMember(
-	ctx context.Context, call Call, owner policies.AccountID, id policies.CollaborationID, displayName string,
+	ctx context.Context, call Call, owner policies.AccountID, id policies.CollaborationID, displayName *string,
 ) (Result[policies.Member], error) {
-	if reason := policies.CheckName(displayName, true); reason != "" {
-		return Result[policies.Member]{}, invalid("display_name", reason)
+	if displayName != nil {
+		if reason := policies.CheckName(*displayName, true); reason != "" {
+			return Result[policies.Member]{}, invalid("display_name", reason)
+		}
 	}
-	return s.changeMember(ctx, call, "member.update", owner, id, func(_ *tx, m *memberRow) error {
-		m.DisplayName = policies.NormalizeName(displayName)
+	return s.changeMember(ctx, call, "member.update", rights.EditMember, owner, id, func(_ *tx, m *memberRow) error {
+		if displayName != nil {
+			m.DisplayName = policies.NormalizeName(*displayName)
+		}
 		return nil
 	})
 }
@@ -236,17 +241,17 @@ func (s *Store) UpdateMember(
 // Suspend stops an active member for a while. Errors: NotFoundError, StateError,
 // PreconditionError; so with the other events.
 func (s *Store) Suspend(ctx context.Context, call Call, owner policies.AccountID, id policies.CollaborationID) (Result[policies.Member], error) {
-	return s.memberEvent(ctx, call, "member.suspend", owner, id, policies.EventSuspend)
+	return s.memberEvent(ctx, call, "member.suspend", rights.SuspendMember, owner, id, policies.EventSuspend)
 }
 
 // Activate lets a suspended member go on.
 func (s *Store) Activate(ctx context.Context, call Call, owner policies.AccountID, id policies.CollaborationID) (Result[policies.Member], error) {
-	return s.memberEvent(ctx, call, "member.activate", owner, id, policies.EventActivate)
+	return s.memberEvent(ctx, call, "member.activate", rights.ActivateMember, owner, id, policies.EventActivate)
 }
 
 // Resend begins an invitation's time anew.
 func (s *Store) Resend(ctx context.Context, call Call, owner policies.AccountID, id policies.CollaborationID) (Result[policies.Member], error) {
-	return s.memberEvent(ctx, call, "member.resend", owner, id, policies.EventResend)
+	return s.memberEvent(ctx, call, "member.resend", rights.ResendMemberInvitation, owner, id, policies.EventResend)
 }
 
 // RemoveMember ends a collaboration for good: its grants are deleted, the record
@@ -257,6 +262,10 @@ func (s *Store) RemoveMember(ctx context.Context, call Call, owner policies.Acco
 		if err := tx.flush(); err != nil {
 			return err
 		}
+		if err := tx.require(owner, rights.OnAccount(rights.DeleteMember, owner)); err != nil {
+			return err
+		}
+		tx.removing = id
 		before, err := tx.foundMember(q, id)
 		if err != nil || before.Status == policies.StatusRemoved {
 			return err
@@ -272,9 +281,10 @@ func (s *Store) RemoveMember(ctx context.Context, call Call, owner policies.Acco
 }
 
 func (s *Store) memberEvent(
-	ctx context.Context, call Call, action string, owner policies.AccountID, id policies.CollaborationID, event policies.Event,
+	ctx context.Context, call Call, action string, right policies.ActionName,
+	owner policies.AccountID, id policies.CollaborationID, event policies.Event,
 ) (Result[policies.Member], error) {
-	return s.changeMember(ctx, call, action, owner, id, func(tx *tx, m *memberRow) error {
+	return s.changeMember(ctx, call, action, right, owner, id, func(tx *tx, m *memberRow) error {
 		return tx.apply(event, m)
 	})
 }
@@ -293,13 +303,18 @@ func (tx *tx) apply(event policies.Event, m *memberRow) error {
 	return nil
 }
 
-// changeMember changes a record, its grants apart.
+// changeMember changes a record, its grants apart. right is what a member needs on
+// the account.
 func (s *Store) changeMember(
-	ctx context.Context, call Call, action string, owner policies.AccountID, id policies.CollaborationID, change func(*tx, *memberRow) error,
+	ctx context.Context, call Call, action string, right policies.ActionName,
+	owner policies.AccountID, id policies.CollaborationID, change func(*tx, *memberRow) error,
 ) (Result[policies.Member], error) {
 	return writeResult(ctx, s, call, action, func(tx *tx, r *Result[policies.Member]) error {
 		q := tx.readMember(owner, id)
 		if err := tx.flush(); err != nil {
+			return err
+		}
+		if err := tx.require(owner, rights.OnAccount(right, owner)); err != nil {
 			return err
 		}
 		before, err := tx.foundMember(q, id)

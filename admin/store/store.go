@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-authz/usher/authz"
 )
 
 const (
@@ -51,6 +53,10 @@ type Options struct {
 	// ReadOnly opens a database only to look at it, a copy or a standby too: it does
 	// not even begin a new epoch. Nothing may be written.
 	ReadOnly bool
+	// State is the platform's state in this process, which may be a little behind;
+	// nil while there is none. Without it, writes by members and dry runs are an
+	// [UnavailableError].
+	State func() *authz.State
 }
 
 // Store is usher's database. Its methods may be called from many goroutines; it
@@ -61,6 +67,7 @@ type Store struct {
 	clock   func() time.Time
 	rand    io.Reader
 	ttl     time.Duration
+	state   func() *authz.State
 	metrics *metrics
 	outbox  Outbox
 	// perOwner and perAddress are the limits on invitations; 0: none.
@@ -79,8 +86,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: o.Logger, clock: o.Clock, rand: o.Rand, ttl: o.InvitationTTL, outbox: o.Outbox,
-		perOwner: o.InvitationsPerOwner, perAddress: o.InvitationsPerAddress, lookupTimeout: defaultLookupTimeout}
+	s := &Store{
+		log: o.Logger, clock: o.Clock, rand: o.Rand, ttl: o.InvitationTTL, state: o.State, outbox: o.Outbox,
+		perOwner: o.InvitationsPerOwner, perAddress: o.InvitationsPerAddress, lookupTimeout: defaultLookupTimeout,
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -61,6 +62,15 @@ type tx struct {
 	next policies.Revision
 	// anyTimeline lets the write run on a database that was restored or failed over.
 	anyTimeline bool
+	// found is the platform before the write, once somebody asked for it.
+	found *authz.State
+	// owner is whose account the write is about.
+	owner policies.AccountID
+	// allowed says that a member's right to the write was found.
+	allowed bool
+	// removing is the member that the write removes.
+	removing policies.CollaborationID
+	trial    *Trial
 	// answer encodes the result, to be kept for a repetition; nil without a key.
 	answer func(outcome) (string, error)
 }
@@ -114,7 +124,7 @@ func (tx *tx) start() {
 	tx.queue.Queue(sqlLock, lockKey)
 	tx.heads = read[head](tx, sqlHead)
 	tx.replayed = &query[keptAnswer]{}
-	if tx.call.IdempotencyKey != "" {
+	if tx.call.IdempotencyKey != "" && !tx.call.DryRun {
 		tx.replayed = read[keptAnswer](tx, sqlKeptAnswer, tx.call.caller(), tx.call.IdempotencyKey)
 	}
 }

@@ -52,6 +52,7 @@ var (
 type outcome struct {
 	revision policies.Revision // of effect, or the present one
 	changed  bool
+	trial    *Trial // of a dry run that would change something
 }
 
 // write runs fn in one transaction, as the package comment says, and again when it
@@ -155,6 +156,12 @@ func (s *Store) finish(tx *tx, action string) (outcome, error) {
 	record, err := tx.draft.encode(s.rand)
 	if err != nil {
 		return outcome{}, err
+	}
+	if err := tx.settle(record); err != nil {
+		return outcome{}, err
+	}
+	if tx.call.DryRun {
+		return tx.try()
 	}
 	if record == nil {
 		return s.unchanged(tx)
