@@ -15,4 +15,4 @@ create index invitations_sent_owner_idx on invitations_sent (owner, at);
 create index invitations_sent_email_idx on invitations_sent (email_key, at);
 create index invitations_sent_at_idx on invitations_sent (at);
 
-update usher_schema set version = 7;
+update usher_schema set version = 8;
