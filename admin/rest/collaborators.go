@@ -44,17 +44,23 @@ func (a *API) collaboratorOperations() {
 	register(a, spec{
 		id: "list-collaborators", method: http.MethodGet, read: true, path: "/accounts/{account}/resources/{type}/{id}/collaborators", tag: tagCollaborators,
 		summary: "List who has a role on a resource, and by which level",
-		scope:   policies.ScopeCollaboration, who: whoMembers, right: "with users.collaboration.GetMembers on the resource; without it, itself.", errors: []int{http.StatusUnprocessableEntity},
+		scope:   policies.ScopeCollaboration, who: whoMembers,
+		right:  "with users.collaboration.GetMembers on the resource; without it, itself.",
+		errors: []int{http.StatusUnprocessableEntity},
 	}, a.listCollaborators)
 	register(a, spec{
 		id: "put-collaborator", method: http.MethodPut, path: "/accounts/{account}/resources/{type}/{id}/collaborators/{member}", tag: tagCollaborators,
 		summary: "Set a member's direct roles on a resource",
-		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.SetResource on the resource.", also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
+		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers,
+		right: "with users.collaboration.SetResource on the resource.",
+		also:  []int{http.StatusCreated}, errors: []int{http.StatusConflict},
 	}, a.putCollaborator)
 	register(a, spec{
 		id: "delete-collaborator", method: http.MethodDelete, path: "/accounts/{account}/resources/{type}/{id}/collaborators/{member}", tag: tagCollaborators,
 		summary: "Take a member's direct roles on a resource away",
-		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.DeleteResources on the resource.", status: http.StatusNoContent, errors: []int{http.StatusConflict},
+		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers,
+		right:  "with users.collaboration.DeleteResources on the resource.",
+		status: http.StatusNoContent, errors: []int{http.StatusConflict},
 	}, a.deleteCollaborator)
 	register(a, spec{
 		id: "list-load-alert-recipients", method: http.MethodGet, read: true, path: "/accounts/{account}/environments/{environment}/load-alert-recipients",

@@ -47,7 +47,9 @@ func (a *API) environmentOperations() {
 		id: "put-environment", method: http.MethodPut, path: "/accounts/{account}/environments/{environment}", tag: tagEnvironments,
 		summary:     "Make or change an environment",
 		description: "Acting as an account only `groups` may change: environments are made, renamed and deleted by the platform's services.",
-		scope:       policies.ScopeResources, dryRun: true, who: whoMembers, right: "with environment.control.AttachEnvGroup (or DetachEnvGroup) on the environment and on each group that is added (or taken away).", also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
+		scope:       policies.ScopeResources, dryRun: true, who: whoMembers,
+		right: "with environment.control.AttachEnvGroup (or DetachEnvGroup) on the environment and on each group that is added (or taken away).",
+		also:  []int{http.StatusCreated}, errors: []int{http.StatusConflict},
 	}, a.putEnvironment)
 	register(a, spec{
 		id: "get-environment", method: http.MethodGet, path: "/accounts/{account}/environments/{environment}", tag: tagEnvironments,

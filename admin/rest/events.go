@@ -89,7 +89,9 @@ func (a *API) eventOperations() {
 		id: "follow-account", method: http.MethodGet, read: true, path: "/accounts/{account}/events", tag: tagAudit, summary: "Follow what changes in an account",
 		description: description + " The owner and services see all changes of the account, a member those of its own collaboration and grants, " +
 			"of items and roles that it has, and by `access` which actions it gained and lost while it listens.",
-		scope: policies.ScopeCollaboration, who: whoMembers, right: "what changes for itself.", media: []string{mediaEvents}, errors: []int{http.StatusUnprocessableEntity},
+		scope: policies.ScopeCollaboration, who: whoMembers,
+		right: "what changes for itself.",
+		media: []string{mediaEvents}, errors: []int{http.StatusUnprocessableEntity},
 	}, a.followAccount)
 	register(a, spec{
 		id: "follow-platform", method: http.MethodGet, read: true, path: "/events", tag: tagAudit, summary: "Follow what changes on the platform",

@@ -137,17 +137,23 @@ func parseEnd(t *timestamp) (*time.Time, error) {
 func (a *API) grantOperations() {
 	register(a, spec{
 		id: "set-grants", method: http.MethodPut, path: "/accounts/{account}/members/{member}/grants", tag: tagMembers,
-		summary: "Replace all grants of a member", scope: policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "for each grant that differs, with users.collaboration.SetResource (users.collaboration.DeleteResources where it goes) on its item.", errors: []int{http.StatusConflict},
+		summary: "Replace all grants of a member", scope: policies.ScopeCollaboration, dryRun: true, who: whoMembers,
+		right:  "for each grant that differs, with users.collaboration.SetResource (users.collaboration.DeleteResources where it goes) on its item.",
+		errors: []int{http.StatusConflict},
 	}, a.setGrants)
 	register(a, spec{
 		id: "put-grant", method: http.MethodPut, path: "/accounts/{account}/members/{member}/grants/{type}/{id}", tag: tagMembers,
 		summary: "Give or replace a member's grant on one resource",
-		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.SetResource on the item.", also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
+		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers,
+		right: "with users.collaboration.SetResource on the item.",
+		also:  []int{http.StatusCreated}, errors: []int{http.StatusConflict},
 	}, a.putGrant)
 	register(a, spec{
 		id: "delete-grant", method: http.MethodDelete, path: "/accounts/{account}/members/{member}/grants/{type}/{id}", tag: tagMembers,
 		summary: "Take a member's grant on one resource away",
-		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.DeleteResources on the item.", status: http.StatusNoContent, errors: []int{http.StatusConflict},
+		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers,
+		right:  "with users.collaboration.DeleteResources on the item.",
+		status: http.StatusNoContent, errors: []int{http.StatusConflict},
 	}, a.deleteGrant)
 }
 

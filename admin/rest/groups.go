@@ -53,7 +53,10 @@ type groupsQuery struct {
 func (a *API) groupOperations() {
 	register(a, spec{
 		id: "put-group", method: http.MethodPut, path: "/accounts/{account}/groups/{group}", tag: tagGroups, summary: "Make or change a group",
-		scope: policies.ScopeResources, dryRun: true, who: whoMembers, right: "with environment.group.CreateGroup on the group that it comes into (or all groups), and environment.group.EditGroup on the group if it is there.", also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
+		scope: policies.ScopeResources, dryRun: true, who: whoMembers,
+		right: "with environment.group.CreateGroup on the group that it comes into (or all groups), and " +
+			"environment.group.EditGroup on the group if it is there.",
+		also: []int{http.StatusCreated}, errors: []int{http.StatusConflict},
 	}, a.putGroup)
 	register(a, spec{
 		id: "get-group", method: http.MethodGet, path: "/accounts/{account}/groups/{group}", tag: tagGroups, summary: "Show a group",
@@ -62,7 +65,9 @@ func (a *API) groupOperations() {
 	register(a, spec{
 		id: "delete-group", method: http.MethodDelete, path: "/accounts/{account}/groups/{group}", tag: tagGroups, summary: "Remove a group",
 		description: "Its child groups and environments move to its parent (or the root); its grants disappear.",
-		scope:       policies.ScopeResources, dryRun: true, who: whoMembers, right: "with environment.group.RemoveGroup on the group.", status: http.StatusNoContent, errors: []int{http.StatusConflict},
+		scope:       policies.ScopeResources, dryRun: true, who: whoMembers,
+		right:  "with environment.group.RemoveGroup on the group.",
+		status: http.StatusNoContent, errors: []int{http.StatusConflict},
 	}, a.deleteGroup)
 	register(a, spec{
 		id: "list-groups", method: http.MethodGet, path: "/accounts/{account}/groups", tag: tagGroups, summary: "List the groups",

@@ -97,11 +97,15 @@ func knownStatuses() map[policies.Status]struct{} {
 func (a *API) memberOperations() {
 	register(a, spec{
 		id: "list-members", method: http.MethodGet, read: true, path: "/accounts/{account}/members", tag: tagMembers, summary: "List, search and sort the members",
-		scope: policies.ScopeCollaboration, who: whoMembers, right: "with users.collaboration.GetMembers on the account; without it, itself.", errors: []int{http.StatusUnprocessableEntity},
+		scope: policies.ScopeCollaboration, who: whoMembers,
+		right:  "with users.collaboration.GetMembers on the account; without it, itself.",
+		errors: []int{http.StatusUnprocessableEntity},
 	}, a.listMembers)
 	register(a, spec{
 		id: "invite-member", method: http.MethodPost, path: "/accounts/{account}/members", tag: tagMembers, summary: "Invite or re-invite an address",
-		scope: policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.InviteMember on each item of the grants, of which there must be one.", status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoMembers,
+		right:  "with users.collaboration.InviteMember on each item of the grants, of which there must be one.",
+		status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
 	}, a.inviteMember)
 	register(a, spec{
 		id: "get-member", method: http.MethodGet, read: true, path: "/accounts/{account}/members/{member}", tag: tagMembers, summary: "Show a member",
@@ -114,7 +118,9 @@ func (a *API) memberOperations() {
 	register(a, spec{
 		id: "remove-member", method: http.MethodDelete, path: "/accounts/{account}/members/{member}", tag: tagMembers, summary: "Remove a member",
 		description: "Sharing ends, and the grants are deleted. Removing what is removed already changes nothing.",
-		scope:       policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.DeleteMember on the account.", status: http.StatusNoContent, errors: []int{http.StatusConflict},
+		scope:       policies.ScopeCollaboration, dryRun: true, who: whoMembers,
+		right:  "with users.collaboration.DeleteMember on the account.",
+		status: http.StatusNoContent, errors: []int{http.StatusConflict},
 	}, a.removeMember)
 	for _, event := range []struct {
 		name, summary string
@@ -128,13 +134,17 @@ func (a *API) memberOperations() {
 	} {
 		register(a, spec{
 			id: event.name + "-member", method: http.MethodPost, path: "/accounts/{account}/members/{member}/" + event.name, tag: tagMembers,
-			summary: event.summary, scope: policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with " + string(event.right) + " on the account.", errors: []int{http.StatusConflict},
+			summary: event.summary, scope: policies.ScopeCollaboration, dryRun: true, who: whoMembers,
+			right:  "with " + string(event.right) + " on the account.",
+			errors: []int{http.StatusConflict},
 		}, a.memberEvent(event.do))
 	}
 	register(a, spec{
 		id: "copy-member", method: http.MethodPost, path: "/accounts/{account}/members/{member}/copy", tag: tagMembers,
 		summary: "Invite another address with the same grants",
-		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers, right: "with users.collaboration.CopyMember on the account.", status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
+		scope:   policies.ScopeCollaboration, dryRun: true, who: whoMembers,
+		right:  "with users.collaboration.CopyMember on the account.",
+		status: http.StatusCreated, noMatch: true, errors: []int{http.StatusConflict},
 	}, a.copyMember)
 }
 

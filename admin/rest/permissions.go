@@ -139,6 +139,7 @@ func (a *API) permissionOperations() {
 	register(a, spec{
 		id: "get-permissions", method: http.MethodGet, read: true, path: "/accounts/{account}/members/{member}/permissions", tag: tagMembers,
 		summary: "Show what a member may do on one resource, and why",
-		scope:   policies.ScopeCollaboration, who: whoMembers, right: "itself, or with users.collaboration.GetMemberResources on the account, or users.collaboration.GetMembers on the resource.",
+		scope:   policies.ScopeCollaboration, who: whoMembers,
+		right: "itself, or with users.collaboration.GetMemberResources on the account, or users.collaboration.GetMembers on the resource.",
 	}, a.getPermissions)
 }

@@ -95,7 +95,8 @@ func (a *API) roleOperations() {
 	}, a.deleteRole)
 	register(a, spec{
 		id: "copy-role", method: http.MethodPost, path: "/accounts/{account}/roles/{role}/copy", tag: tagRoles, summary: "Copy a role",
-		scope: policies.ScopeCollaboration, dryRun: true, who: whoOwner, status: http.StatusCreated, noMatch: true, optional: true, errors: []int{http.StatusConflict},
+		scope: policies.ScopeCollaboration, dryRun: true, who: whoOwner, status: http.StatusCreated,
+		noMatch: true, optional: true, errors: []int{http.StatusConflict},
 	}, a.copyRole)
 	register(a, spec{
 		id: "make-default-roles", method: http.MethodPost, path: "/accounts/{account}/roles/defaults", tag: tagRoles,

@@ -166,7 +166,7 @@ func same(a, b policies.Grant) bool {
 }
 
 func below(of, kind policies.ResourceType) bool {
-	switch of {
+	switch of { //nolint:exhaustive // the others cover just their own kind
 	case "groups":
 		return kind == "groups" || kind == "group" || kind == "environment"
 	case "group":

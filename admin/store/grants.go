@@ -317,7 +317,8 @@ const eventGrant policies.Event = "grant"
 // changeGrants changes the grants of a record: next gives them from the present ones.
 func (s *Store) changeGrants(
 	ctx context.Context, call Call, action string, owner policies.AccountID, id policies.CollaborationID,
-	asked []policies.Grant, field func(i int) string, needs func(tx *tx, present, checked []policies.Grant) error, next func(r *Result[policies.Member], present, checked []policies.Grant) ([]policies.Grant, error),
+	asked []policies.Grant, field func(i int) string, needs func(tx *tx, present, checked []policies.Grant) error,
+	next func(r *Result[policies.Member], present, checked []policies.Grant) ([]policies.Grant, error),
 ) (Result[policies.Member], error) {
 	return writeResult(ctx, s, call, action, func(tx *tx, r *Result[policies.Member]) error {
 		q, checks := tx.readMember(owner, id), tx.readGrantChecks(owner, asked)
@@ -396,10 +397,10 @@ func (tx *tx) requireGrants(owner policies.AccountID, present, checked, asked []
 	if !tx.byMember() {
 		return nil
 	}
-	var differ, any []rights.Need
+	var differ, either []rights.Need
 	for _, g := range asked {
 		need := rights.Need{Action: rights.SetResource, Resource: g.Resource}
-		any = append(any, need)
+		either = append(either, need)
 		same := func(x policies.Grant) bool { return x.Resource == g.Resource }
 		was, is := slices.IndexFunc(present, same), slices.IndexFunc(checked, same)
 		if was < 0 || is < 0 || !sameGrant(present[was], checked[is]) {
@@ -408,7 +409,7 @@ func (tx *tx) requireGrants(owner policies.AccountID, present, checked, asked []
 	}
 	for _, g := range present {
 		need := rights.Need{Action: rights.DeleteResources, Resource: g.Resource}
-		any = append(any, need)
+		either = append(either, need)
 		if !slices.ContainsFunc(asked, func(x policies.Grant) bool { return x.Resource == g.Resource }) {
 			differ = append(differ, need)
 		}
@@ -416,7 +417,7 @@ func (tx *tx) requireGrants(owner policies.AccountID, present, checked, asked []
 	if len(differ) > 0 {
 		return tx.require(owner, differ)
 	}
-	return tx.requireOne(owner, any)
+	return tx.requireOne(owner, either)
 }
 
 func grantField(i int) string { return fmt.Sprintf("grants[%d].", i) }
