@@ -80,7 +80,9 @@ func TestSignedIn(t *testing.T) {
 	revision := p.do("PATCH", "/v1/collaborations/"+id, m{"display_name": "Own & Co"}, provider.as("mia")).want(200).revision()
 	require.Equal(t, true, p.check("mia", "environment.control.GetEnvInfo", "environment", "e", revision).get("decision"))
 	// Not more than that account's.
-	p.do("GET", "/v1/accounts/own/members", nil, provider.as("mia")).want(403)
+	seen := p.do("GET", "/v1/accounts/own/members", nil, provider.as("mia")).want(200)
+	require.Equal(t, 1, seen.len("items"))
+	require.Equal(t, "mia", seen.text("items.0.account"), "itself, and nobody else")
 	p.do("PUT", "/v1/accounts/mia", m{"email": "other@example.com"}, provider.as("mia")).want(403)
 	p.do("GET", "/v1/audit", nil, own).want(403)
 

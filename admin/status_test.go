@@ -281,7 +281,7 @@ func TestViews(t *testing.T) {
 	require.Contains(t, permissions.get("actions"), viewAction)
 	require.Equal(t, "groups", permissions.text("levels.shared_env_groups.0.inherited_from"))
 	p.do("GET", base+"/members/"+mia+"/permissions?type=environment&id=e", nil, as("mia")).want(200)
-	p.do("GET", base+"/members/"+zoe+"/permissions?type=environment&id=e", nil, as("mia")).want(403)
+	p.do("GET", base+"/members/"+zoe+"/permissions?type=environment&id=e", nil, as("mia")).want(404)
 	p.do("GET", base+"/members/"+mia+"/permissions?type=environment&id=e", nil, as("sue")).want(404)
 	p.do("GET", base+"/members/"+mia+"/permissions", nil).want(400)
 	p.do("GET", base+"/members/"+mia+"/permissions?type=environment&id=nowhere", nil).want(404)

@@ -16,7 +16,7 @@ import (
 const (
 	catchUpRate  = 20 // a second
 	catchUpBurst = 20
-	catchUpWait  = time.Second
+	catchUpWait  = 5 * time.Second
 )
 
 // tokens are those of the engine's state. One that it does not know may have been

@@ -111,10 +111,7 @@ func (tx *tx) invite(
 		return err
 	}
 	if before.Status == policies.StatusRemoved {
-		after.DisplayName, after.MemberDisplayName, after.InvitedName = "", "", ""
-		if holder, ok := found.holder.one(); ok {
-			after.Account = &holder.ID
-		}
+		found.afresh(&after)
 	}
 	if displayName != nil {
 		after.DisplayName = policies.NormalizeName(*displayName)
@@ -161,6 +158,19 @@ func (tx *tx) inviteNew(
 	return nil
 }
 
+// afresh makes a removed record that of the address invited now. One that was never
+// bound was that of the address invited then, which may be nobody's by now; one that
+// was follows its account's.
+func (i invitee) afresh(m *memberRow) {
+	m.DisplayName, m.MemberDisplayName, m.InvitedName = "", "", ""
+	if holder, ok := i.holder.one(); ok {
+		m.Account = &holder.ID
+	}
+	if !m.Bound {
+		m.Email, m.EmailKey = i.email, policies.EmailKey(i.email)
+	}
+}
+
 // inviteToMore is an invitation by a member of an address that has a record, whatever
 // its state, of which the writer need not know: the grants are added and nothing kept
 // is replaced (domain.md, Who may change what). The result is as for a new invitation.
@@ -176,10 +186,7 @@ func (tx *tx) inviteToMore(
 		}
 	}
 	if before.Status == policies.StatusRemoved {
-		after.DisplayName, after.MemberDisplayName, after.InvitedName = "", "", ""
-		if holder, ok := found.holder.one(); ok {
-			after.Account = &holder.ID
-		}
+		found.afresh(&after)
 		if displayName != nil {
 			after.DisplayName = policies.NormalizeName(*displayName)
 		}

@@ -532,6 +532,9 @@ func (m *model) invite(owner policies.AccountID, email string, name *string, gra
 	}
 	if was == policies.StatusRemoved {
 		r.name = ""
+		if !r.bound {
+			r.email = policies.NormalizeName(email)
+		}
 	}
 	if name != nil {
 		r.name = *name
