@@ -62,7 +62,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 	// An admin that finds no database ends, and is started again, as whatever runs
 	// it would do.
 	adminReady := func() {
-		eventually(t, 180*time.Second, "the second admin is ready", func() error {
+		eventually(t, 60*time.Second, "the second admin is ready", func() error {
 			select {
 			case <-secondAdmin.done:
 				<-time.After(time.Second) // nor again and again at once: it would starve the database
