@@ -17,6 +17,7 @@ import (
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/server"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // The defaults of [Options].
@@ -47,6 +48,8 @@ type Options struct {
 	InsecureListen bool
 	// PublicURL is where callers find the server; default: its address.
 	PublicURL string
+	// Signer signs the feed; nil: it is not signed.
+	Signer *signing.Signer
 	// Version names the program in the OpenAPI document.
 	Version string
 

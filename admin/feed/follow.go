@@ -65,7 +65,7 @@ func (s *Server) advance(ctx context.Context) (bool, error) {
 			s.o.Logger.LogAttrs(ctx, slog.LevelWarn, "feed history was replaced, every sidecar of the old one gets a snapshot", slog.Any("error", err))
 			return s.begin(), nil
 		}
-		e, err := newEntry(tip, c, wire.Modes...)
+		e, err := newEntry(tip, c, s.seals(), wire.Modes...)
 		if err != nil {
 			// Nobody could be told of this revision by a change: a snapshot can.
 			s.begin()
@@ -75,6 +75,11 @@ func (s *Server) advance(ctx context.Context) (bool, error) {
 		tip = e.after
 	}
 	return len(changes) > 0, nil
+}
+
+// seals is what changes are sealed with.
+func (s *Server) seals() sealWith {
+	return sealWith{s.o.Signer, s.o.Source.State().Platform()}
 }
 
 // begin lets the ring begin anew at the source's state; false: there is none.

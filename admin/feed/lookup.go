@@ -2,8 +2,11 @@ package feed
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"log/slog"
 	"maps"
 	"mime"
@@ -18,6 +21,7 @@ import (
 	wire "github.com/usher-authz/usher/authz/feed"
 	"github.com/usher-authz/usher/authz/problem"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // ServeLookup handles POST /v1/feed/lookup: everything from one state.
@@ -37,7 +41,7 @@ func (s *Server) ServeLookup(w http.ResponseWriter, r *http.Request) {
 		s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "this replica has as many look-ups as it takes")
 		return
 	}
-	req, ok := s.decodeLookup(w, r)
+	req, asked, ok := s.decodeLookup(w, r)
 	if !ok {
 		return
 	}
@@ -55,7 +59,7 @@ func (s *Server) ServeLookup(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	s.metrics.lookups.Inc()
-	a := &answer{out: out, state: s.o.Source.State()}
+	a := &answer{out: out, state: s.o.Source.State(), signer: s.o.Signer, asked: asked, digest: sha256.New()}
 	if err := a.write(r.Context(), req); err != nil {
 		// The answer has begun: it stays incomplete, which the asker refuses.
 		s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "look-up broke off", slog.Any("error", err))
@@ -63,28 +67,42 @@ func (s *Server) ServeLookup(w http.ResponseWriter, r *http.Request) {
 	_ = out.close() // the asker is gone, or sees the end
 }
 
+// asked is what an answer is signed for.
+type asked struct {
+	digest policies.Hash // of the request's body
+	nonce  string
+}
+
 // decodeLookup reads a request; false: it has answered with what is wrong.
-func (s *Server) decodeLookup(w http.ResponseWriter, r *http.Request) (wire.LookupRequest, bool) {
+func (s *Server) decodeLookup(w http.ResponseWriter, r *http.Request) (wire.LookupRequest, asked, bool) {
 	var req wire.LookupRequest
+	from := asked{nonce: r.Header.Get(wire.NonceHeader)}
+	if !wire.ValidNonce(from.nonce) {
+		s.refused(w, http.StatusBadRequest, problem.Malformed, "header "+wire.NonceHeader+" is not up to 64 digits of lower-case hex")
+		return req, from, false
+	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		s.refused(w, http.StatusBadRequest, problem.Malformed, "the body is not application/json")
-		return req, false
+		return req, from, false
 	}
 	if len(r.URL.RawQuery) > 0 {
 		s.refused(w, http.StatusBadRequest, problem.Malformed, "a look-up has no parameters")
-		return req, false
+		return req, from, false
 	}
-	err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, policies.MaxBodyBytes), &req, json.RejectUnknownMembers(true))
+	digest := sha256.New()
+	body := io.TeeReader(http.MaxBytesReader(w, r.Body, policies.MaxBodyBytes), digest)
+	err := json.UnmarshalRead(body, &req, json.RejectUnknownMembers(true))
+	from.digest = policies.Hash(digest.Sum(nil))
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		s.refused(w, http.StatusRequestEntityTooLarge, problem.TooLarge, fmt.Sprintf("the body is over %d bytes", policies.MaxBodyBytes))
-		return req, false
+		return req, from, false
 	}
 	for _, value := range r.Header.Values(wire.MinRevisionHeader) {
 		revision, parseErr := policies.ParseRevision(value)
 		if parseErr != nil {
 			s.refused(w, http.StatusBadRequest, problem.Malformed, "header "+wire.MinRevisionHeader+": "+parseErr.Error())
-			return req, false
+			return req, from, false
 		}
 		req.Min = max(req.Min, revision)
 	}
@@ -93,17 +111,20 @@ func (s *Server) decodeLookup(w http.ResponseWriter, r *http.Request) (wire.Look
 	}
 	if err != nil {
 		s.refused(w, http.StatusBadRequest, problem.Malformed, err.Error())
-		return req, false
+		return req, from, false
 	}
-	return req, true
+	return req, from, true
 }
 
 // answer writes a look-up's answer as it goes: accounts may be large, and none is
 // held twice.
 type answer struct {
-	out   *writer
-	state *authz.State
-	buf   []byte
+	out    *writer
+	state  *authz.State
+	signer *signing.Signer
+	asked  asked
+	digest hash.Hash // of what was pushed
+	buf    []byte
 }
 
 func (a *answer) write(ctx context.Context, req wire.LookupRequest) error {
@@ -143,7 +164,28 @@ func (a *answer) write(ctx context.Context, req wire.LookupRequest) error {
 		a.key(i, string(id))
 		a.text(strconv.FormatBool(a.state.Known(id)))
 	}
-	a.text(`}}`)
+	a.text(`}`)
+	if err := a.push(0); err != nil {
+		return err
+	}
+	return a.sign()
+}
+
+// sign ends the answer.
+func (a *answer) sign() error {
+	text := wire.LookupText(policies.Hash(a.digest.Sum(nil)), a.asked.digest, a.asked.nonce)
+	signatures, err := a.signer.Sign(signing.Lookup, text)
+	if err != nil {
+		return err
+	}
+	if len(signatures) > 0 {
+		member, err := json.Marshal(signatures)
+		if err != nil {
+			return err
+		}
+		a.text(`,"signatures":`, string(member))
+	}
+	a.text(`}`)
 	return a.push(0)
 }
 
@@ -203,6 +245,7 @@ func (a *answer) push(some int) error {
 	if len(a.buf) < some {
 		return nil
 	}
+	_, _ = a.digest.Write(a.buf) // a hash takes everything
 	_, err := a.out.Write(a.buf)
 	a.buf = a.buf[:0]
 	return err

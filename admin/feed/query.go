@@ -20,6 +20,7 @@ type query struct {
 	mode     wire.Mode
 	platform string
 	from     *place // where it is; nil: it has nothing
+	nonce    string // that heartbeats name
 	replay   int    // mode notices: how far back a fresh start shall go
 }
 
@@ -28,7 +29,7 @@ type query struct {
 func parseQuery(values url.Values, maxReplay int) (query, error) {
 	q := query{mode: wire.ModeResident, replay: maxReplay}
 	for name, v := range values {
-		if !slices.Contains([]string{"mode", "platform", "revision", "hash", "replay"}, name) {
+		if !slices.Contains([]string{"mode", "platform", "revision", "hash", "replay", "nonce"}, name) {
 			return q, fmt.Errorf("unknown parameter %q", name)
 		}
 		if len(v) != 1 {
@@ -41,6 +42,9 @@ func parseQuery(values url.Values, maxReplay int) (query, error) {
 		}
 	}
 	q.platform = values.Get("platform")
+	if q.nonce = values.Get("nonce"); !wire.ValidNonce(q.nonce) {
+		return q, fmt.Errorf("parameter nonce is not up to 64 digits of lower-case hex")
+	}
 	if values.Has("replay") {
 		n, err := strconv.ParseUint(values.Get("replay"), 10, 31)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	wire "github.com/usher-authz/usher/authz/feed"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // place is a place in the history of the platform: right after revision.
@@ -20,6 +21,7 @@ type place struct {
 type entry struct {
 	before, after  place
 	change, notice []byte
+	sealed         bool // each line has a seal of its own after it
 }
 
 func (e *entry) line(mode wire.Mode) []byte {
@@ -31,16 +33,49 @@ func (e *entry) line(mode wire.Mode) []byte {
 
 func (e *entry) size() int { return len(e.change) + len(e.notice) }
 
-// newEntry encodes c, which comes right after before, for readers in these modes.
-func newEntry(before place, c policies.Change, modes ...wire.Mode) (*entry, error) {
-	e := &entry{before: before, after: place{c.Revision, c.Hash}}
+// sealWith gives every line that it is called with a seal of its own.
+type sealWith struct {
+	signer   *signing.Signer
+	platform string
+}
+
+// sealed appends a seal to the line, which ends in a line feed; nil stays nil.
+func (s sealWith) sealed(data []byte) ([]byte, error) {
+	if s.signer == nil || data == nil {
+		return data, nil
+	}
+	var sealer wire.Sealer
+	sealer.Line(data[:len(data)-1])
+	return s.end(data, &sealer)
+}
+
+// end appends the seal of what sealer has gathered to data.
+func (s sealWith) end(data []byte, sealer *wire.Sealer) ([]byte, error) {
+	seal, err := sealer.Seal(s.signer, s.platform)
+	if err != nil {
+		return nil, err
+	}
+	if data, err = wire.AppendFrame(data, seal); err != nil {
+		return nil, err
+	}
+	return append(data, '\n'), nil
+}
+
+// newEntry encodes c, which comes right after before, for readers in these modes,
+// each line under the seal that with gives.
+func newEntry(before place, c policies.Change, with sealWith, modes ...wire.Mode) (*entry, error) {
+	e := &entry{before: before, after: place{c.Revision, c.Hash}, sealed: with.signer != nil}
 	for _, mode := range modes {
 		var err error
 		switch mode {
 		case wire.ModeResident:
-			e.change, err = line(&wire.Change{Change: c})
+			if e.change, err = line(&wire.Change{Change: c}); err == nil {
+				e.change, err = with.sealed(e.change)
+			}
 		case wire.ModeNotices:
-			e.notice, err = noticeLine(c)
+			if e.notice, err = noticeLine(c); err == nil {
+				e.notice, err = with.sealed(e.notice)
+			}
 		}
 		if err != nil {
 			return nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/usher-authz/usher/authz"
 	wire "github.com/usher-authz/usher/authz/feed"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // Source is where the feed comes from: the tailing engine and the change log of the
@@ -62,6 +63,9 @@ type Options struct {
 	MaxReplay      int           // revisions replayed at most, default and most the wire's MaxReplay
 	WriteTimeout   time.Duration // default [DefaultWriteTimeout]
 	CatchUpWait    time.Duration // default [DefaultCatchUpWait]
+	// Signer signs all that is served; nil: nothing is signed, which sidecars with
+	// verification keys refuse.
+	Signer *signing.Signer
 
 	Clock      func() time.Time      // default time.Now
 	Logger     *slog.Logger          // default: discards

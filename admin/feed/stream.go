@@ -196,10 +196,12 @@ func (st *stream) wait(ctx context.Context, changed <-chan struct{}) error {
 	}
 }
 
-// send writes entries in one batch. What a frame cannot tell is reached by a
+// send writes entries in one batch, those without a seal of their own under common
+// ones. What a frame cannot tell is reached by a
 // snapshot: a change that is too large for one, and, for a sidecar on demand, a new
 // epoch, of which nothing that it knows holds.
 func (st *stream) send(entries []*entry) error {
+	var sealer wire.Sealer
 	for _, e := range entries {
 		data := e.line(st.q.mode)
 		turn := st.q.mode == wire.ModeNotices && e.before.revision.Epoch() != e.after.revision.Epoch()
@@ -209,8 +211,31 @@ func (st *stream) send(entries []*entry) error {
 		}
 		st.batch = append(st.batch, data...)
 		st.reach(e.after)
+		if e.sealed || st.s.o.Signer == nil {
+			continue
+		}
+		sealer.Line(data[:len(data)-1])
+		if sealer.Full() {
+			if err := st.seal(&sealer); err != nil {
+				return err
+			}
+		}
+	}
+	if sealer.Len() > 0 {
+		if err := st.seal(&sealer); err != nil {
+			return err
+		}
 	}
 	return st.push()
+}
+
+// seal adds the seal of what sealer has gathered to the batch.
+func (st *stream) seal(sealer *wire.Sealer) error {
+	sealed, err := st.s.seals().end(st.batch, sealer)
+	if err == nil {
+		st.batch = sealed
+	}
+	return err
 }
 
 // replay writes a batch from the log.
@@ -225,7 +250,7 @@ func (st *stream) replay(ctx context.Context) error {
 	entries := make([]*entry, 0, len(changes))
 	before := st.at
 	for _, c := range changes {
-		e, err := newEntry(before, c, st.q.mode)
+		e, err := newEntry(before, c, sealWith{}, st.q.mode) // sealed together: a fleet may come back at once
 		if err != nil {
 			return fmt.Errorf("encode revision %d: %w", c.Revision, err)
 		}
@@ -269,8 +294,13 @@ func (st *stream) heartbeat() error {
 	if st.at.revision > now.revision {
 		now = st.at
 	}
-	err := st.frame(&wire.Heartbeat{Platform: state.Platform(), Revision: now.revision, Hash: now.hash, Time: st.s.o.Clock().UTC()})
-	if err != nil {
+	beat := &wire.Heartbeat{
+		Platform: state.Platform(), Revision: now.revision, Hash: now.hash, Time: st.s.o.Clock().UTC(), Nonce: st.q.nonce,
+	}
+	if err := beat.Sign(st.s.o.Signer); err != nil {
+		return err
+	}
+	if err := st.frame(beat); err != nil {
 		return err
 	}
 	st.beat = time.Now()
@@ -315,7 +345,11 @@ func (st *stream) snapshot(ctx context.Context) error {
 	if err := st.objects(ctx, state, tally); err != nil {
 		return err
 	}
-	if err := st.frame(tally.End()); err != nil {
+	end := tally.End()
+	if err := end.Sign(st.s.o.Signer, state.Platform(), st.q.mode); err != nil {
+		return err
+	}
+	if err := st.frame(end); err != nil {
 		return err
 	}
 	st.s.metrics.snapshots.Inc()

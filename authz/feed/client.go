@@ -136,7 +136,11 @@ func (c *Client) lost(ctx context.Context, err error, wait time.Duration) {
 func (c *Client) connect(ctx context.Context) (good bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	resp, err := c.open(ctx)
+	nonce := ""
+	if c.o.Verifier != nil {
+		nonce = newNonce()
+	}
+	resp, err := c.open(ctx, nonce)
 	if err != nil {
 		return false, err
 	}
@@ -153,7 +157,7 @@ func (c *Client) connect(ctx context.Context) (good bool, err error) {
 	c.metrics.connects.Inc()
 	c.o.Logger.LogAttrs(ctx, slog.LevelInfo, "feed connected", slog.String("mode", string(c.receiver.mode())))
 
-	s := &session{c: c, watch: watch, in: NewReader(body)}
+	s := &session{c: c, nonce: nonce, watch: watch, in: NewReader(body)}
 	err = s.follow(ctx)
 	return s.heartbeats > 0, c.cause(ctx, err, watch, s)
 }

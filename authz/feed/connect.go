@@ -99,8 +99,11 @@ func statusError(resp *http.Response) error {
 }
 
 // open asks for the stream from where the receiver is.
-func (c *Client) open(ctx context.Context) (*http.Response, error) {
+func (c *Client) open(ctx context.Context, nonce string) (*http.Response, error) {
 	query := url.Values{"mode": {string(c.receiver.mode())}}
+	if nonce != "" {
+		query.Set("nonce", nonce)
+	}
 	if floor, ok := c.receiver.floor(); ok {
 		query.Set("platform", floor.Platform)
 	}

@@ -104,7 +104,7 @@ func frameType(line []byte) (Type, error) {
 		return "", errors.New("a frame has an unknown type")
 	}
 	switch t := Type(name); t {
-	case TypeSnapshot, TypeObject, TypeSnapshotEnd, TypeChange, TypeNotice, TypeHeartbeat:
+	case TypeSnapshot, TypeObject, TypeSnapshotEnd, TypeChange, TypeNotice, TypeSeal, TypeHeartbeat:
 		return t, nil
 	}
 	return "", fmt.Errorf("a frame has the unknown type %q", name)
@@ -126,6 +126,8 @@ func decodeFrame(kind Type, line []byte) (Frame, error) {
 		})
 	case TypeSnapshotEnd:
 		return decode(line, func(*SnapshotEnd) bool { return true })
+	case TypeSeal:
+		return decode(line, func(s *Seal) bool { return s.Count > 0 })
 	case TypeHeartbeat:
 		return decode(line, func(h *Heartbeat) bool {
 			return h.Platform != "" && goodRevision(h.Revision) && !h.Time.IsZero()

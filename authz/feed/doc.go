@@ -11,7 +11,7 @@
 //	mode=resident                            mode=notices
 //	heartbeat (first of all)                 heartbeat
 //	snapshot, object …, snapshot_end   (1)   snapshot, object …, snapshot_end  (2)
-//	change, heartbeat, change …              notice, heartbeat, notice …
+//	change, seal, heartbeat, change …        notice, seal, heartbeat, notice …
 //
 //	(1) the whole platform, unless the asker named a revision and a chain hash
 //	    that the log has and that is not too far behind;
@@ -49,13 +49,23 @@
 //     logged, and the client connects anew. If the sink could not apply what it was
 //     given, the next connection asks for a snapshot.
 //   - Lines are bounded by type before they are buffered; a frame of unknown type is
-//     refused, a member of unknown name is ignored. That is the room for signatures:
-//     a signed frame is a frame with more members.
+//     refused, a member of unknown name is ignored.
 //   - A stream of heartbeats that name a later revision, without what leads there for
 //     as long, is refused: nobody can hold the last changes back unnoticed.
 //   - No heartbeat for three seconds of waiting means that the connection is dead,
 //     however alive TCP believes it to be. The time that a sink takes is not counted.
 //
-// What the chain does not cover until frames are signed: the time of a change, the
-// names in a notice, and who wrote a snapshot. Against those stands TLS.
+// # Signatures
+//
+// A server with keys signs: each heartbeat, for the connection's nonce; the end of a
+// snapshot; changes and notices, by a seal frame after one or a few of them; answers
+// to look-ups. A client with keys uses nothing before it is verified, and so:
+//
+//   - what was altered or made on the way is refused as unsigned or forged;
+//   - what was recorded is refused as replayed: the nonce is new for each connection;
+//   - who holds heartbeats back is found out by the time that they name.
+//
+// A client without keys trusts the connection, which must be TLS or loopback then.
+// The chain alone does not cover the time of a change, the names in a notice, and who
+// wrote a snapshot.
 package feed

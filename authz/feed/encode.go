@@ -49,6 +49,8 @@ func appendFrame(dst []byte, f Frame) ([]byte, error) {
 		dst, err = appendMembers(dst, f)
 	case *Notice:
 		dst, err = appendMembers(dst, f)
+	case *Seal:
+		dst, err = appendMembers(dst, f)
 	case *Heartbeat:
 		dst, err = appendMembers(dst, f)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // ContentType is the media type of the stream: one JSON object a line.
@@ -46,6 +47,7 @@ const (
 	TypeSnapshotEnd Type = "snapshot_end"
 	TypeChange      Type = "change"
 	TypeNotice      Type = "notice"
+	TypeSeal        Type = "seal"
 	TypeHeartbeat   Type = "heartbeat"
 )
 
@@ -58,7 +60,7 @@ type Position struct {
 }
 
 // Frame is one line of the stream: a [*Snapshot], [*Object], [*SnapshotEnd],
-// [*Change], [*Notice] or [*Heartbeat].
+// [*Change], [*Notice], [*Seal] or [*Heartbeat].
 type Frame interface{ Type() Type }
 
 var (
@@ -67,6 +69,7 @@ var (
 	_ Frame = (*SnapshotEnd)(nil)
 	_ Frame = (*Change)(nil)
 	_ Frame = (*Notice)(nil)
+	_ Frame = (*Seal)(nil)
 	_ Frame = (*Heartbeat)(nil)
 )
 
@@ -90,8 +93,17 @@ type Object struct{ policies.Object }
 // SnapshotEnd ends a snapshot. Count is its number of objects, Digest what
 // [Tally] makes of its lines.
 type SnapshotEnd struct {
-	Count  uint64        `json:"count"`
-	Digest policies.Hash `json:"digest"`
+	Count      uint64             `json:"count"`
+	Digest     policies.Hash      `json:"digest"`
+	Signatures signing.Signatures `json:"signatures,omitempty"`
+}
+
+// Seal vouches for the changes or notices since the seal before: Count of them,
+// Digest of their lines. A server without keys sends none.
+type Seal struct {
+	Count      uint64             `json:"count"`
+	Digest     policies.Hash      `json:"digest"`
+	Signatures signing.Signatures `json:"signatures"`
 }
 
 // Change is one revision, in full.
@@ -116,12 +128,16 @@ type Notice struct {
 	Objects []policies.Object `json:"objects,omitempty"`
 }
 
-// Heartbeat names the server's platform, present revision and time.
+// Heartbeat names the server's platform, present revision and time. Nonce is the
+// asker's.
 type Heartbeat struct {
 	Platform string            `json:"platform"`
 	Revision policies.Revision `json:"revision"`
 	Hash     policies.Hash     `json:"hash"`
 	Time     time.Time         `json:"time"`
+
+	Nonce      string             `json:"nonce,omitempty"`
+	Signatures signing.Signatures `json:"signatures,omitempty"`
 }
 
 // Type is [TypeSnapshot].
@@ -138,6 +154,9 @@ func (*Change) Type() Type { return TypeChange }
 
 // Type is [TypeNotice].
 func (*Notice) Type() Type { return TypeNotice }
+
+// Type is [TypeSeal].
+func (*Seal) Type() Type { return TypeSeal }
 
 // Type is [TypeHeartbeat].
 func (*Heartbeat) Type() Type { return TypeHeartbeat }
@@ -215,10 +234,12 @@ type Tally struct {
 
 // NewTally begins with the line of the snapshot frame, without its line feed.
 func NewTally(line []byte) *Tally {
-	t := &Tally{hash: sha256.New()}
+	t := newTally()
 	t.write(line)
 	return t
 }
+
+func newTally() *Tally { return &Tally{hash: sha256.New()} }
 
 // Object adds the line of an object frame, without its line feed.
 func (t *Tally) Object(line []byte) {

@@ -5,7 +5,7 @@ import "time"
 // The limits of the wire format, in bytes. A line is measured without its line
 // feed, after decompression.
 const (
-	// MaxLine bounds a snapshot, snapshot_end and heartbeat frame, and a frame whose
+	// MaxLine bounds a snapshot, snapshot_end, seal and heartbeat frame, and a frame whose
 	// type is not known yet.
 	MaxLine = 4 << 10
 	// MaxObjectLine bounds an object frame; the policy in force is the largest.
@@ -51,7 +51,7 @@ func maxLine(t Type) int {
 		return MaxObjectLine
 	case TypeChange, TypeNotice:
 		return MaxChangeLine
-	case TypeSnapshot, TypeSnapshotEnd, TypeHeartbeat:
+	case TypeSnapshot, TypeSnapshotEnd, TypeSeal, TypeHeartbeat:
 	}
 	return MaxLine
 }

@@ -3,14 +3,17 @@ package feed
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // MinRevisionHeader demands an answer from that revision or a later one.
@@ -46,6 +49,8 @@ type LookupResponse struct {
 	Owners map[string]*policies.AccountID `json:"owners"`
 	// Subjects tells of every subject asked for whether there is such an account.
 	Subjects map[policies.AccountID]bool `json:"subjects"`
+	// Signatures are of all bytes of the answer before them, see [LookupText].
+	Signatures signing.Signatures `json:"signatures,omitempty"`
 }
 
 // LookupAccount is one account in full, or unchanged.
@@ -79,6 +84,11 @@ func (c *Client) Lookup(ctx context.Context, req LookupRequest) (LookupResponse,
 		return LookupResponse{}, fmt.Errorf("encode a look-up: %w", err)
 	}
 	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}
+	nonce := ""
+	if c.o.Verifier != nil {
+		nonce = newNonce()
+		header.Set(NonceHeader, nonce)
+	}
 	if req.Min > 0 {
 		header.Set(MinRevisionHeader, req.Min.String())
 	}
@@ -92,7 +102,11 @@ func (c *Client) Lookup(ctx context.Context, req LookupRequest) (LookupResponse,
 		return LookupResponse{}, err
 	}
 	defer closeBody()
-	answer, err := decodeLookup(in)
+	data, err := readLookup(in)
+	var answer LookupResponse
+	if err == nil {
+		answer, err = c.verifyLookup(data, body, nonce)
+	}
 	if err == nil {
 		err = c.checkLookup(req, answer)
 	}
@@ -100,24 +114,46 @@ func (c *Client) Lookup(ctx context.Context, req LookupRequest) (LookupResponse,
 		return LookupResponse{}, ctx.Err()
 	}
 	if err != nil {
+		c.refusedLookup(ctx, err)
 		return LookupResponse{}, err
 	}
 	return answer, nil
 }
 
-func decodeLookup(in io.Reader) (LookupResponse, error) {
-	var answer LookupResponse
+func readLookup(in io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(in, MaxLookupAnswer+1))
 	switch {
 	case err != nil:
-		return answer, &AnswerError{fmt.Errorf("read: %w", err)}
+		return nil, &AnswerError{fmt.Errorf("read: %w", err)}
 	case len(data) > MaxLookupAnswer:
-		return answer, &AnswerError{fmt.Errorf("longer than %d bytes", MaxLookupAnswer)}
+		return nil, &AnswerError{fmt.Errorf("longer than %d bytes", MaxLookupAnswer)}
 	}
+	return data, nil
+}
+
+// verifyLookup decodes an answer and, if this client has keys, verifies that it was
+// made for this request.
+func (c *Client) verifyLookup(data, request []byte, nonce string) (LookupResponse, error) {
+	var answer LookupResponse
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return answer, &AnswerError{fmt.Errorf("decode: %w", err)}
 	}
-	return answer, nil
+	if c.o.Verifier == nil {
+		return answer, nil
+	}
+	text := LookupText(sha256.Sum256(unsignedPart(data)), sha256.Sum256(request), nonce)
+	return answer, unverified("an answer to a look-up", c.o.Verifier.Verify(signing.Lookup, text, answer.Signatures))
+}
+
+// refusedLookup counts and logs an answer that was refused as the feed's frames are.
+func (c *Client) refusedLookup(ctx context.Context, err error) {
+	var refused *RefusedError
+	if !errors.As(err, &refused) {
+		return
+	}
+	c.metrics.refusals.WithLabelValues(string(refused.Kind)).Inc()
+	c.progress.refused(refused.Kind)
+	c.o.Logger.LogAttrs(ctx, slog.LevelError, "look-up refused", slog.String("kind", string(refused.Kind)), slog.Any("error", err))
 }
 
 // checkLookup tells whether answer answers req. A missing part must not pass for

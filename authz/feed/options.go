@@ -14,6 +14,7 @@ import (
 
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // Sink is what a resident sidecar keeps its state in; [authz.Engine] is one. The
@@ -66,9 +67,14 @@ type Options struct {
 	URL   string      // of the admin server, such as https://usher-admin:8080; required
 	Token string      // service token with the scope bundles; empty: no Authorization header
 	TLS   *tls.Config // nil: Go's defaults
+	// Verifier verifies what the server signs; nil: the connection is trusted.
+	Verifier *signing.Verifier
 
 	Sink    Sink       // resident
 	Notices NoticeSink // on demand
+	// Confirmed is told of each heartbeat that names the very position of the receiver,
+	// while the receiver is there; from the client's goroutine. Nil: nobody.
+	Confirmed func(h *Heartbeat)
 	// Replay is how many past revisions a Notices client wants to hear of on a fresh
 	// start; default and most [MaxReplay]; negative: none.
 	Replay int

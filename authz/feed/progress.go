@@ -34,9 +34,9 @@ func newProgress(clock func() time.Time) *progress {
 	return &progress{clock: clock, ready: make(chan struct{}), refusals: map[RefusalKind]uint64{}}
 }
 
-// heartbeat takes what the server is at.
-func (p *progress) heartbeat(h *Heartbeat) {
-	now := p.clock()
+// heartbeat takes what the server was at, some time ago.
+func (p *progress) heartbeat(h *Heartbeat, ago time.Duration) {
+	now := p.clock().Add(-ago)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.target == nil {

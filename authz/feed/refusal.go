@@ -15,13 +15,16 @@ const (
 	RefusedWithheld   RefusalKind = "withheld"     // heartbeats name a revision that does not come
 	RefusedRollback   RefusalKind = "rollback"     // a revision or epoch behind the state's
 	RefusedPlatform   RefusalKind = "platform"     // another platform's
+	RefusedUnsigned   RefusalKind = "unsigned"     // without a signature by a key that is known here
+	RefusedForged     RefusalKind = "forged"       // with a wrong signature
+	RefusedReplayed   RefusalKind = "replayed"     // signed, but for another connection, or held back on the way
 	RefusedUnusable   RefusalKind = "unusable"     // right on the wire, but the state or the sink does not take it
 )
 
 // RefusalKinds lists every kind.
 var RefusalKinds = []RefusalKind{
 	RefusedMalformed, RefusedOversized, RefusedTruncated, RefusedAltered,
-	RefusedOutOfOrder, RefusedWithheld, RefusedRollback, RefusedPlatform, RefusedUnusable,
+	RefusedOutOfOrder, RefusedWithheld, RefusedRollback, RefusedPlatform, RefusedUnsigned, RefusedForged, RefusedReplayed, RefusedUnusable,
 }
 
 // RefusedError is something that came over the feed and was refused; the state is

@@ -7,18 +7,31 @@ import (
 	"io"
 	"log/slog"
 	"time"
+
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // session follows one connection. It is for one goroutine.
 type session struct {
 	c          *Client
+	nonce      string // of this connection; empty: nothing is verified
 	watch      *watch
 	in         *Reader
 	tally      *Tally // of the snapshot that is being built; nil outside one
 	snapshot   *Snapshot
 	heartbeats int
-	lagging    bool // the last frame was a heartbeat that named a revision to come
-	lagsSince  time.Duration
+	// platform and first are those of the first heartbeat, which came after so long a
+	// wait.
+	platform   string
+	first      time.Time
+	firstAfter time.Duration
+	// named waits for the receiver to reach the position that it names.
+	named *Heartbeat
+	// unsealed are the changes or notices that wait for their seal.
+	unsealed  []Frame
+	sealer    Sealer
+	lagging   bool // the last frame was a heartbeat that named a revision to come
+	lagsSince time.Duration
 }
 
 // follow takes frames until the stream ends or is refused. The error is never nil.
@@ -43,6 +56,9 @@ func (s *session) take(ctx context.Context, f Frame) error {
 		return s.heartbeat(h)
 	}
 	s.lagging = false
+	if s.verifies() && (s.heartbeats == 0 || !s.mayFollow(f)) {
+		return outOfPlace(f)
+	}
 	switch f := f.(type) {
 	case *Snapshot:
 		return s.begin(f)
@@ -58,12 +74,14 @@ func (s *session) take(ctx context.Context, f Frame) error {
 		if s.tally != nil || s.c.receiver.mode() != ModeResident {
 			return outOfPlace(f)
 		}
-		return s.change(ctx, f)
+		return s.sealed(ctx, f)
 	case *Notice:
 		if s.tally != nil || s.c.receiver.mode() != ModeNotices {
 			return outOfPlace(f)
 		}
-		return s.notice(f)
+		return s.sealed(ctx, f)
+	case *Seal:
+		return s.seal(ctx, f)
 	}
 	return outOfPlace(f)
 }
@@ -81,6 +99,9 @@ func unusable(err error) error {
 }
 
 func (s *session) heartbeat(h *Heartbeat) error {
+	if err := s.genuine(h); err != nil {
+		return err
+	}
 	if floor, ok := s.c.receiver.floor(); ok {
 		switch {
 		case h.Platform != floor.Platform:
@@ -94,7 +115,8 @@ func (s *session) heartbeat(h *Heartbeat) error {
 	s.heartbeats++
 	s.watch.alive()
 	s.c.receiver.observe(h.Time)
-	s.c.progress.heartbeat(h)
+	s.c.progress.heartbeat(h, s.held(h))
+	s.confirm(h)
 	return s.lag(h)
 }
 
@@ -141,6 +163,9 @@ func (s *session) end(ctx context.Context, f *SnapshotEnd) error {
 		return refuse(RefusedTruncated, fmt.Errorf("a snapshot has %d objects, not the %d that it names", got.Count, f.Count))
 	case got.Digest != f.Digest:
 		return refuse(RefusedAltered, errors.New("the digest of a snapshot is not that of its lines"))
+	}
+	if err := unverified("a snapshot", s.c.o.Verifier.Verify(signing.SnapshotEnd, f.text(s.snapshot.Platform, s.c.receiver.mode()), f.Signatures)); err != nil {
+		return err
 	}
 	s.tally = nil
 	if err := s.c.receiver.finish(ctx); err != nil {
@@ -190,5 +215,21 @@ func (s *session) notice(f *Notice) error {
 func (s *session) advanced() {
 	if p, ok := s.c.receiver.position(); ok {
 		s.c.progress.applied(p)
+		s.confirm(s.named)
+	}
+}
+
+// confirm tells that the receiver is where h says, or lets h wait until it is.
+func (s *session) confirm(h *Heartbeat) {
+	if h == nil || s.c.o.Confirmed == nil {
+		return
+	}
+	at, ok := s.c.receiver.position()
+	switch {
+	case ok && at == Position{Platform: h.Platform, Revision: h.Revision, Hash: h.Hash}:
+		s.named = nil
+		s.c.o.Confirmed(h)
+	case s.named == nil || ok && s.named.Revision < at.Revision:
+		s.named = h
 	}
 }

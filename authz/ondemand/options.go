@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // The defaults of [Options].
@@ -28,6 +30,8 @@ type Options struct {
 	FeedURL string      // of the admin server, such as https://usher-admin:8080; required
 	Token   string      // service token with the scope bundles
 	TLS     *tls.Config // to the admin server; nil: Go's defaults
+	// Verifier verifies what the admin server signs; nil: the connection is trusted.
+	Verifier *signing.Verifier
 	// Dial opens connections to the admin server; default: a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Replay is how many past revisions a fresh start wants to hear of, so that

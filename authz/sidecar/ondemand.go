@@ -17,7 +17,7 @@ type onDemand struct {
 
 func newOnDemand(o Options) (*onDemand, error) {
 	engine, err := ondemand.New(ondemand.Options{
-		FeedURL: o.AdminURL, Token: o.Token, TLS: o.AdminTLS,
+		FeedURL: o.AdminURL, Token: o.Token, TLS: o.AdminTLS, Verifier: o.Verifier,
 		Redis: o.Redis, RedisKeys: o.RedisKeys,
 		MemoryLimit: o.MemoryLimit, MinRevisionWait: o.MinRevisionWait,
 		Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry,

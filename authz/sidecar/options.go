@@ -17,6 +17,7 @@ import (
 
 	"github.com/usher-authz/usher/authz/routes"
 	"github.com/usher-authz/usher/authz/server"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // Mode is where a sidecar's answers come from.
@@ -45,6 +46,9 @@ type Options struct {
 	// bundle's URL.
 	Token    string
 	AdminTLS *tls.Config // to the admin server; nil: Go's defaults
+	// Verifier verifies what the admin server signs; nil: the connection is trusted,
+	// which must be TLS or loopback then.
+	Verifier *signing.Verifier
 
 	// Redis and RedisKeys are those of the on-demand mode; nil: none, which is slower.
 	Redis     *redis.UniversalOptions
@@ -145,6 +149,8 @@ func (o Options) validateSource() error {
 	case ModeResident, ModeOnDemand:
 		problem(o.Bundle != "", "the mode %s is fed by an admin server: it takes no bundle", o.Mode)
 		problem(o.AdminURL == "", "the URL of the admin server is missing: give --admin-url, or --bundle")
+		problem(o.Verifier == nil && !private(o.AdminURL),
+			"on the way to %s anybody could write permissions: give --verification-key-file, or an https URL", o.AdminURL)
 	case ModeBundle:
 		problem(o.Bundle == "", "the mode bundle needs the bundle's file or URL: --bundle")
 		problem(o.AdminURL != "", "a sidecar is fed by an admin server or by a bundle, not by both")
@@ -221,6 +227,13 @@ func isLoopback(host string) bool {
 	}
 	address, err := netip.ParseAddr(host)
 	return err == nil && address.IsLoopback()
+}
+
+// private tells whether nobody can stand on the way to a URL: it has TLS, or does not
+// leave this machine.
+func private(address string) bool {
+	u, err := url.Parse(address)
+	return err != nil || u.Scheme != "http" || isLoopback(u.Hostname())
 }
 
 func isURL(bundle string) bool {

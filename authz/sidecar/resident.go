@@ -22,7 +22,7 @@ func newResident(o Options) (*resident, error) {
 		return nil, err
 	}
 	client, err := feed.New(feed.Options{
-		URL: o.AdminURL, Token: o.Token, TLS: o.AdminTLS, Sink: engine,
+		URL: o.AdminURL, Token: o.Token, TLS: o.AdminTLS, Sink: engine, Verifier: o.Verifier,
 		Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry,
 	})
 	if err != nil {

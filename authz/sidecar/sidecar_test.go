@@ -20,6 +20,7 @@ import (
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/authz/sidecar"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // counter reads one number from /metrics.
@@ -283,31 +284,32 @@ func TestSocket(t *testing.T) {
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	for want, o := range map[string]sidecar.Options{
-		"there is nothing to listen on":                   {AdminURL: "http://a"},
+		"there is nothing to listen on":                   {AdminURL: "https://a"},
 		"the URL of the admin server is missing":          {Listen: "127.0.0.1:0"},
 		"none of resident, on-demand and bundle":          {Mode: "both", Listen: "127.0.0.1:0"},
-		"it takes no bundle":                              {Mode: sidecar.ModeResident, AdminURL: "http://a", Bundle: "b", Listen: "127.0.0.1:0"},
-		"not by both":                                     {AdminURL: "http://a", Bundle: "b", Listen: "127.0.0.1:0"},
+		"it takes no bundle":                              {Mode: sidecar.ModeResident, AdminURL: "https://a", Bundle: "b", Listen: "127.0.0.1:0"},
+		"not by both":                                     {AdminURL: "https://a", Bundle: "b", Listen: "127.0.0.1:0"},
 		"the mode bundle needs":                           {Mode: sidecar.ModeBundle, Listen: "127.0.0.1:0"},
 		"a bundle does not tell how old":                  {Bundle: "b", MaxStaleness: 1, Listen: "127.0.0.1:0"},
 		"the bundle's URL is not":                         {Bundle: "https://user:secret@host/b", Listen: "127.0.0.1:0"},
-		"Redis is for the mode on-demand only":            {AdminURL: "http://a", Redis: &redis.UniversalOptions{}, Listen: "127.0.0.1:0"},
-		"--redis-key-file":                                {Mode: sidecar.ModeOnDemand, AdminURL: "http://a", Redis: &redis.UniversalOptions{}, Listen: "127.0.0.1:0"},
-		"is not HOST:PORT":                                {AdminURL: "http://a", Listen: "localhost"},
-		"is beyond loopback and has no TLS":               {AdminURL: "http://a", Listen: ":8181"},
-		"0.0.0.0:1 is beyond loopback":                    {AdminURL: "http://a", Listen: "0.0.0.0:1"},
-		"everybody could ask on 10.0.0.1:1: only":         {AdminURL: "http://a", Listen: "10.0.0.1:1", Auth: server.AuthNone, InsecureListen: true},
+		"Redis is for the mode on-demand only":            {AdminURL: "https://a", Redis: &redis.UniversalOptions{}, Listen: "127.0.0.1:0"},
+		"--redis-key-file":                                {Mode: sidecar.ModeOnDemand, AdminURL: "https://a", Redis: &redis.UniversalOptions{}, Listen: "127.0.0.1:0"},
+		"is not HOST:PORT":                                {AdminURL: "https://a", Listen: "localhost"},
+		"is beyond loopback and has no TLS":               {AdminURL: "https://a", Listen: ":8181"},
+		"0.0.0.0:1 is beyond loopback":                    {AdminURL: "https://a", Listen: "0.0.0.0:1"},
+		"everybody could ask on 10.0.0.1:1: only":         {AdminURL: "https://a", Listen: "10.0.0.1:1", Auth: server.AuthNone, InsecureListen: true},
 		"everybody could ask on 10.0.0.1:1: listen":       {Bundle: "b", Listen: "10.0.0.1:1", InsecureListen: true, TLSCert: "c", TLSKey: "k"},
 		"a bundle has no tokens: a listener cannot":       {Bundle: "b", Listen: "127.0.0.1:0", Auth: server.AuthToken},
-		"neither token nor none":                          {AdminURL: "http://a", Listen: "127.0.0.1:0", Auth: "basic"},
-		"must be https, except on loopback":               {AdminURL: "http://a", Listen: "127.0.0.1:0", PublicURL: "http://example.com"},
-		"come together":                                   {AdminURL: "http://a", Listen: "127.0.0.1:0", TLSCert: "c"},
-		"a certificate is for a TCP listener":             {AdminURL: "http://a", Socket: "s", TLSCert: "c", TLSKey: "k"},
-		"not one of permissions":                          {AdminURL: "http://a", Socket: "s", SocketMode: fs.ModeSetuid},
-		"a limit of the caches is negative":               {AdminURL: "http://a", Listen: "127.0.0.1:0", CacheLimit: -1},
-		"the greatest staleness is negative":              {AdminURL: "http://a", Listen: "127.0.0.1:0", MaxStaleness: -1},
+		"neither token nor none":                          {AdminURL: "https://a", Listen: "127.0.0.1:0", Auth: "basic"},
+		"must be https, except on loopback":               {AdminURL: "https://a", Listen: "127.0.0.1:0", PublicURL: "http://example.com"},
+		"come together":                                   {AdminURL: "https://a", Listen: "127.0.0.1:0", TLSCert: "c"},
+		"a certificate is for a TCP listener":             {AdminURL: "https://a", Socket: "s", TLSCert: "c", TLSKey: "k"},
+		"not one of permissions":                          {AdminURL: "https://a", Socket: "s", SocketMode: fs.ModeSetuid},
+		"a limit of the caches is negative":               {AdminURL: "https://a", Listen: "127.0.0.1:0", CacheLimit: -1},
+		"the greatest staleness is negative":              {AdminURL: "https://a", Listen: "127.0.0.1:0", MaxStaleness: -1},
 		"the interval of looking at the bundle":           {Bundle: "b", Listen: "127.0.0.1:0", BundleInterval: -1},
 		"nothing to listen on: give --listen or --socket": {},
+		"on the way to http://a anybody":                  {AdminURL: "http://a", Listen: "127.0.0.1:0"},
 	} {
 		_, err := sidecar.New(o)
 		require.ErrorContains(t, err, want)
@@ -318,11 +320,13 @@ func TestOptions(t *testing.T) {
 	require.ErrorContains(t, err, "no TLS")
 	require.ErrorContains(t, err, "negative")
 	for _, o := range []sidecar.Options{
-		{AdminURL: "http://a", Listen: ":8181", InsecureListen: true},
-		{AdminURL: "http://a", Listen: ":8181", TLSCert: "c", TLSKey: "k"},
-		{AdminURL: "http://a", Listen: "[::1]:0", Auth: server.AuthNone},
-		{AdminURL: "http://a", Socket: "s"},
+		{AdminURL: "https://a", Listen: ":8181", InsecureListen: true},
+		{AdminURL: "https://a", Listen: ":8181", TLSCert: "c", TLSKey: "k"},
+		{AdminURL: "https://a", Listen: "[::1]:0", Auth: server.AuthNone},
+		{AdminURL: "https://a", Socket: "s"},
 		{Bundle: "b", Listen: "localhost:0", Socket: "s"},
+		{AdminURL: "http://127.0.0.1:1", Listen: "127.0.0.1:0"},
+		{AdminURL: "http://a", Verifier: &signing.Verifier{}, Listen: "127.0.0.1:0"},
 	} {
 		require.NoError(t, o.Validate())
 	}

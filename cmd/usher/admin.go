@@ -15,6 +15,8 @@ type adminCommand struct {
 	Listen    string `default:"127.0.0.1:8080" help:"Where to listen, HOST:PORT; port 0 picks a free one."`
 	listening `embed:""`
 
+	signingKeys `embed:""`
+
 	CacheLimit        int           `default:"1000000" help:"How many (subject, resource) pairs are cached."`
 	MinRevisionWait   time.Duration `default:"2s" help:"How long a request waits for the revision that it demands."`
 	BundleMinInterval time.Duration `default:"5s" help:"How old a bundle may be that answers a poll."`
@@ -53,7 +55,12 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
+	signer, err := c.signer()
+	if err != nil {
+		return err
+	}
 	options := admin.Options{
+		Signer:      signer,
 		DatabaseURL: c.DatabaseURL, Listen: c.Listen, InsecureListen: c.InsecureListen, PublicURL: c.PublicURL, Version: version(),
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, BundleMinInterval: c.BundleMinInterval,
 		DecisionRetention: c.DecisionRetention, ReadRetention: c.ReadRetention, InvitationTTL: c.InvitationTTL,

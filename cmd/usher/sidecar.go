@@ -28,8 +28,11 @@ type sidecarCommand struct {
 	EnvoyListen string `help:"Where Envoy's external authorization (gRPC) is served too, HOST:PORT, under the same --auth and certificate; it needs --routes." placeholder:"HOST:PORT"`
 	EnvoySocket string `help:"A Unix socket for the same, with --socket-mode." placeholder:"PATH"`
 
-	AdminURL     string `help:"The admin server that feeds it, e.g. http://127.0.0.1:8080." placeholder:"URL"`
-	Token        string `help:"A service token with the scope bundles." placeholder:"TOKEN"`
+	AdminURL string `help:"The admin server that feeds it, e.g. http://127.0.0.1:8080." placeholder:"URL"`
+	Token    string `help:"A service token with the scope bundles." placeholder:"TOKEN"`
+
+	verificationKeys `embed:""`
+
 	Mode         string `default:"resident" enum:"resident,on-demand" help:"resident holds every account in memory; on-demand takes what it needs from Redis and the admin."`
 	RedisURL     string `help:"Redis for the mode on-demand, e.g. redis://:PASSWORD@127.0.0.1:6379/0; without it the mode is slower." placeholder:"URL"`
 	RedisKeyFile string `help:"The file with the keys that authenticate what is kept in Redis." placeholder:"FILE"`
@@ -101,6 +104,9 @@ func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 		return o, errors.Join(errs...)
 	}
 	o.AdminURL, o.Mode = c.AdminURL, sidecar.Mode(c.Mode)
+	if o.Verifier, err = c.verifier(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.AdminURL == "" {
 		errs = append(errs, missing("admin-url", "or --bundle, to answer from an OPA bundle alone"))
 	}

@@ -83,6 +83,7 @@ type platform struct {
 
 	keyFile   string
 	redisKeys [][]byte
+	signing   signingFiles
 
 	signIn *signin.Server
 
@@ -115,6 +116,9 @@ func (d *platform) start(ctx context.Context) error {
 		return err
 	}
 	if d.keyFile, d.redisKeys, err = keyFile(d.o.Dir); err != nil {
+		return err
+	}
+	if d.signing, err = signingKey(d.o.Dir); err != nil {
 		return err
 	}
 	if d.log, err = d.logger("dev"); err != nil {
@@ -252,7 +256,8 @@ func (d *platform) startAdmin(ctx context.Context) error {
 	a, err := admin.New(admin.Options{
 		Identity:    identity.Options{Issuer: d.signIn.URL(), Audience: signin.Audience},
 		DatabaseURL: d.databaseURL(), Listen: d.o.AdminListen, RegistrationURL: hook.url,
-		SMTPURL: d.o.SMTPURL, MailDir: filepath.Join(d.o.Dir, "mail"), MailFrom: mailFrom, Version: d.o.Version, Logger: log, Clock: d.o.Clock,
+		SMTPURL: d.o.SMTPURL, MailDir: filepath.Join(d.o.Dir, "mail"), MailFrom: mailFrom, Version: d.o.Version,
+		Signer: d.signing.signer, Logger: log, Clock: d.o.Clock,
 	})
 	if err != nil {
 		return fmt.Errorf("make the admin server: %w", err)
@@ -307,7 +312,8 @@ func (d *platform) startSidecars(ctx context.Context) error {
 			return err
 		}
 		options := sidecar.Options{
-			Listen: s.listen, AdminURL: d.admin.URL(), Token: d.state.Token, Mode: s.mode, Logger: log, Clock: d.o.Clock,
+			Listen: s.listen, AdminURL: d.admin.URL(), Token: d.state.Token, Verifier: d.signing.signer.Verifier(), Mode: s.mode,
+			Logger: log, Clock: d.o.Clock,
 		}
 		if s.mode == sidecar.ModeOnDemand {
 			if options.Redis, err = ondemand.ParseRedisURL(redisURL(d.state)); err != nil {

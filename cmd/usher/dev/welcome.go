@@ -23,6 +23,8 @@ func (d *platform) variables() []variable {
 		{"USHER_REDIS_KEY_FILE", d.keyFile},
 		{"USHER_OIDC_ISSUER", d.signIn.URL()},
 		{"USHER_OIDC_AUDIENCE", signin.Audience},
+		{"USHER_SIGNING_KEY_FILE", d.signing.private},
+		{"USHER_VERIFICATION_KEY_FILE", d.signing.public},
 	}
 }
 

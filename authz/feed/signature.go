@@ -1,0 +1,170 @@
+package feed
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
+)
+
+// What is signed, and why that is enough:
+//
+//	heartbeat     platform, position, time, and the asker's nonce: it was made for
+//	              this connection, after it began. So nothing old passes for new,
+//	              whatever the clocks say.
+//	seal          platform, and the digest of the lines of the changes or notices
+//	              since the seal before. They are not used before their seal is
+//	              verified. That they follow on what is here, the chain proves.
+//	snapshot_end  platform, mode, count and digest of the lines.
+//	lookup        digests of request and answer, and the asker's nonce.
+
+// NonceHeader carries the nonce of a look-up; the stream takes a parameter.
+const NonceHeader = "Usher-Nonce"
+
+// maxNonce is the longest nonce that a server signs.
+const maxNonce = 64
+
+// The longest run of changes or notices under one seal.
+const (
+	// MaxSealed is how many a server puts under a seal at most.
+	MaxSealed = 256
+	// MaxSealedBytes is when a server seals what it has written, however few.
+	MaxSealedBytes = 64 << 10
+)
+
+// newNonce is 128 random bits.
+func newNonce() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails, says its documentation
+	return hex.EncodeToString(b)
+}
+
+// ValidNonce tells whether a server signs for nonce: empty, or up to 64 digits of
+// lower-case hex.
+func ValidNonce(nonce string) bool {
+	if len(nonce) > maxNonce {
+		return false
+	}
+	for _, c := range []byte(nonce) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// Sign signs h for the asker with its nonce.
+func (h *Heartbeat) Sign(s *signing.Signer) (err error) {
+	h.Signatures, err = s.Sign(signing.Heartbeat, h.text())
+	return err
+}
+
+// Verify returns nil if h is signed by a key of v, or if v is nil, else what
+// [signing.Verifier.Verify] says. It does not look at the nonce.
+func (h *Heartbeat) Verify(v *signing.Verifier) error {
+	return v.Verify(signing.Heartbeat, h.text(), h.Signatures)
+}
+
+func (h *Heartbeat) text() []byte {
+	return quoted(h.Platform, h.Revision.String(), h.Hash.String(), h.Time.UTC().Format(time.RFC3339Nano), h.Nonce)
+}
+
+// Sign signs the snapshot of a platform in a mode.
+func (e *SnapshotEnd) Sign(s *signing.Signer, platform string, mode Mode) (err error) {
+	e.Signatures, err = s.Sign(signing.SnapshotEnd, e.text(platform, mode))
+	return err
+}
+
+func (e *SnapshotEnd) text(platform string, mode Mode) []byte {
+	return quoted(platform, string(mode), strconv.FormatUint(e.Count, 10), e.Digest.String())
+}
+
+// Sealer gathers the digest of lines until they are sealed. The zero value is ready.
+type Sealer struct {
+	tally *Tally
+	bytes int
+}
+
+// Line adds the line of a change or a notice, without its line feed.
+func (s *Sealer) Line(line []byte) {
+	if s.tally == nil {
+		s.tally = newTally()
+	}
+	s.tally.Object(line)
+	s.bytes += len(line)
+}
+
+// Len is how many lines are not sealed yet.
+func (s *Sealer) Len() int {
+	if s.tally == nil {
+		return 0
+	}
+	return int(s.tally.count)
+}
+
+// Full tells whether a seal must come before the next line.
+func (s *Sealer) Full() bool { return s.Len() >= MaxSealed || s.bytes >= MaxSealedBytes }
+
+// Seal is the frame for the lines since the last one, of platform, and begins anew.
+func (s *Sealer) Seal(signer *signing.Signer, platform string) (*Seal, error) {
+	seal := s.end()
+	var err error
+	seal.Signatures, err = signer.Sign(signing.Seal, seal.text(platform))
+	return seal, err
+}
+
+func (s *Sealer) end() *Seal {
+	end := s.tally.End()
+	*s = Sealer{}
+	return &Seal{Count: end.Count, Digest: end.Digest}
+}
+
+func (s *Seal) text(platform string) []byte {
+	return quoted(platform, strconv.FormatUint(s.Count, 10), s.Digest.String())
+}
+
+// LookupText is what is signed of an answer: its bytes up to its signatures, the
+// bytes of the request, and the nonce of its header.
+func LookupText(answer, request policies.Hash, nonce string) []byte {
+	return quoted(answer.String(), request.String(), nonce)
+}
+
+// signaturesMember begins the last member of a look-up's answer. It cannot stand
+// within a JSON string, where quotes are escaped.
+var signaturesMember = []byte(`,"signatures":`)
+
+// unsignedPart is what of an answer the signatures at its end are of.
+func unsignedPart(answer []byte) []byte {
+	if i := bytes.LastIndex(answer, signaturesMember); i >= 0 {
+		return answer[:i]
+	}
+	return answer
+}
+
+// quoted is fields, each quoted on a line of its own, so that no two lists of fields
+// have the same text.
+func quoted(fields ...string) []byte {
+	var b []byte
+	for _, field := range fields {
+		b = append(strconv.AppendQuote(b, field), '\n')
+	}
+	return b
+}
+
+// unverified classifies the error of a verifier, which may be nil.
+func unverified(what string, err error) error {
+	var unknown *signing.UnknownKeyError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &unknown):
+		return refuse(RefusedUnsigned, fmt.Errorf("%s: %w", what, err))
+	}
+	return refuse(RefusedForged, fmt.Errorf("%s: %w", what, err))
+}
