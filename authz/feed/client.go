@@ -114,13 +114,14 @@ func (c *Client) lost(ctx context.Context, err error, wait time.Duration) {
 	var refused *RefusedError
 	var status *StatusError
 	level, message, cause := slog.LevelWarn, "feed connection failed", "failed"
+	_ = errors.As(err, &status) // within a refusal too
 	switch {
 	case errors.As(err, &refused):
 		c.metrics.refusals.WithLabelValues(string(refused.Kind)).Inc()
 		c.progress.refused(refused.Kind)
 		attrs = append(attrs, slog.String("kind", string(refused.Kind)))
 		level, message, cause = slog.LevelError, "feed refused, last good state kept", "refused"
-	case errors.As(err, &status):
+	case status != nil:
 		message, cause = "feed request was answered with an error", "status"
 	case errors.Is(err, errSilent):
 		message, cause = "feed fell silent", "silent"
@@ -128,6 +129,7 @@ func (c *Client) lost(ctx context.Context, err error, wait time.Duration) {
 		level, message, cause = slog.LevelInfo, "feed ended by the server", "ended"
 	}
 	c.metrics.disconnects.WithLabelValues(cause).Inc()
+	c.progress.lost(status.rejects())
 	c.o.Logger.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // one of the five constants above
 }
 

@@ -26,6 +26,12 @@ type StatusError struct {
 	RetryAfter time.Duration
 }
 
+// rejects tells whether e is an answer that asking again later does not change; nil
+// is none.
+func (e *StatusError) rejects() bool {
+	return e != nil && e.Status >= 400 && e.Status < 500 && e.Status != http.StatusRequestTimeout && e.Status != http.StatusTooManyRequests
+}
+
 func (e *StatusError) Error() string {
 	text := fmt.Sprintf("the server answered %d %s", e.Status, http.StatusText(e.Status))
 	if e.Problem.Detail != "" {

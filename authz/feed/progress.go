@@ -22,6 +22,8 @@ type progress struct {
 	fresh    time.Time
 	up       bool
 	connects uint64
+	failed   uint64
+	rejected bool // the last attempt was
 	refusals map[RefusalKind]uint64
 }
 
@@ -80,9 +82,18 @@ func (p *progress) connected(up bool) {
 		return
 	}
 	p.connects++
+	p.rejected = false
 	// What the last server said it was at may have been a lie, or another platform's:
 	// it must not keep this client from ever being ready, or fresh.
 	p.target, p.pending = nil, nil
+}
+
+// lost says that a connection, or an attempt at one, has ended.
+func (p *progress) lost(rejected bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed++
+	p.rejected = rejected
 }
 
 func (p *progress) refused(kind RefusalKind) {
@@ -107,6 +118,10 @@ type Status struct {
 	// that is applied now: the state was the platform's then. Zero: never yet.
 	Fresh    time.Time
 	Connects uint64
+	Failed   uint64 // ends of connections and of attempts at one
+	// Rejected: the server answered the last attempt with a 4xx. It is there, and does
+	// not serve this client.
+	Rejected bool
 	Refusals map[RefusalKind]uint64 // those that happened
 }
 
@@ -117,7 +132,7 @@ func (c *Client) Status() Status {
 	defer p.mu.Unlock()
 	s := Status{
 		Connected: p.up, Platform: p.at.Platform, Revision: p.at.Revision, Fresh: p.fresh,
-		Connects: p.connects, Refusals: maps.Clone(p.refusals),
+		Connects: p.connects, Failed: p.failed, Rejected: p.rejected, Refusals: maps.Clone(p.refusals),
 	}
 	select {
 	case <-p.ready:

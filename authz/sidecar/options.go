@@ -36,6 +36,7 @@ const (
 	DefaultSocketMode      = fs.FileMode(0o600)
 	DefaultMinRevisionWait = 2 * time.Second
 	DefaultBundleInterval  = 5 * time.Second
+	DefaultMaxOffline      = 24 * time.Hour
 )
 
 // Options configures a [Sidecar]. Secrets in it never show in logs or errors.
@@ -49,6 +50,15 @@ type Options struct {
 	// Verifier verifies what the admin server signs; nil: the connection is trusted,
 	// which must be TLS or loopback then.
 	Verifier *signing.Verifier
+
+	// Dir is where the resident mode keeps its snapshot; empty: nowhere. [New] reads it.
+	Dir string
+	// MaxOffline is how long ago a snapshot on disk may have been confirmed fresh, to be
+	// answered from after a start without the admin server.
+	MaxOffline time.Duration
+	// SnapshotInterval is how long after a change the snapshot is written at the latest;
+	// default disk.DefaultInterval.
+	SnapshotInterval time.Duration
 
 	// Redis and RedisKeys are those of the on-demand mode; nil: none, which is slower.
 	Redis     *redis.UniversalOptions
@@ -117,6 +127,9 @@ func (o Options) withDefaults() Options {
 	if o.BundleInterval == 0 {
 		o.BundleInterval = DefaultBundleInterval
 	}
+	if o.MaxOffline == 0 {
+		o.MaxOffline = DefaultMaxOffline
+	}
 	if o.SocketMode == 0 {
 		o.SocketMode = DefaultSocketMode
 	}
@@ -162,6 +175,9 @@ func (o Options) validateSource() error {
 	problem(o.Redis != nil && len(o.RedisKeys) == 0, "entries in Redis must be authenticated: give --redis-key-file")
 	problem(o.CacheLimit < 0 || o.MemoryLimit < 0, "a limit of the caches is negative")
 	problem(o.BundleInterval < 0, "the interval of looking at the bundle is negative")
+	problem(o.Dir != "" && o.Mode != ModeResident, "a snapshot on disk is of the mode resident only")
+	problem(o.Dir != "" && o.Token == "", "what is on disk is authenticated by the service token: give --token")
+	problem(o.MaxOffline < 0 || o.SnapshotInterval < 0, "a time of the snapshot on disk is negative")
 	problem(o.MaxStaleness < 0, "the greatest staleness is negative")
 	if isURL(o.Bundle) {
 		u, err := url.Parse(o.Bundle)

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/usher-authz/usher/authz"
@@ -14,6 +15,7 @@ import (
 type resident struct {
 	*authz.Engine
 	feed *feed.Client
+	disk *onDisk // nil: nothing is kept
 }
 
 func newResident(o Options) (*resident, error) {
@@ -21,14 +23,21 @@ func newResident(o Options) (*resident, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := feed.New(feed.Options{
+	options := feed.Options{
 		URL: o.AdminURL, Token: o.Token, TLS: o.AdminTLS, Sink: engine, Verifier: o.Verifier,
 		Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry,
-	})
-	if err != nil {
+	}
+	s := &resident{Engine: engine}
+	if o.Dir != "" {
+		if s.disk, err = newOnDisk(o, engine); err != nil {
+			return nil, err
+		}
+		options.Confirmed = s.disk.keeper.Confirm
+	}
+	if s.feed, err = feed.New(options); err != nil {
 		return nil, fmt.Errorf("follow the feed: %w", err)
 	}
-	return &resident{engine, client}, nil
+	return s, nil
 }
 
 // newEngine makes the engine of the modes that hold a whole state.
@@ -43,9 +52,42 @@ func (s *resident) tokens() server.Tokens { return server.StateTokens(s.State) }
 
 func (s *resident) now() time.Time { return s.Now() }
 
-func (s *resident) run(ctx context.Context) error { return s.feed.Run(ctx) }
+func (s *resident) run(ctx context.Context) error {
+	if s.disk == nil {
+		return s.feed.Run(ctx)
+	}
+	var work sync.WaitGroup
+	work.Go(func() { s.disk.keeper.Run(ctx) })
+	err := s.feed.Run(ctx)
+	work.Wait()
+	return err
+}
 
-func (s *resident) status() status { return feedStatus(s.feed) }
+func (s *resident) status() status {
+	of := feedStatus(s.feed)
+	if s.disk == nil || of.ready || s.State() == nil {
+		return of
+	}
+	if of.reason = s.disk.refuses(s.feed.Status()); of.reason == "" {
+		of.ready = true
+	}
+	if age, ok := s.disk.age(); ok && !of.aged {
+		of.age, of.aged = age, true
+	}
+	return of
+}
+
+// usable is an error while the state on disk is all there is, and may not be answered
+// from.
+func (s *resident) usable() error {
+	if s.disk == nil || s.feed.Ready() {
+		return nil
+	}
+	if reason := s.disk.refuses(s.feed.Status()); reason != "" {
+		return &authz.UnavailableError{Reason: reason}
+	}
+	return nil
+}
 
 // feedStatus is how a source stands that follows the feed.
 func feedStatus(client *feed.Client) status {

@@ -73,8 +73,11 @@ func New(o Options) (*Sidecar, error) {
 	}
 	s.source = from
 	answers := from
+	if r, ok := from.(*resident); ok && r.disk != nil {
+		answers = gated{answers, r.usable}
+	}
 	if o.MaxStaleness > 0 {
-		answers = staleness{from, o.MaxStaleness}
+		answers = gated{answers, stale(from, o.MaxStaleness)}
 	}
 	s.answers = answers
 	s.api, err = server.New(server.Options{

@@ -32,41 +32,43 @@ type status struct {
 	aged     bool // age is known
 }
 
-// staleness refuses to answer from data that is older than a limit
-// (architecture.md, Promises: beyond --max-staleness).
-type staleness struct {
+// gated answers only while open gives no error.
+type gated struct {
 	source
-	limit time.Duration
-}
-
-func (s staleness) fresh() error {
-	now := s.status()
-	if now.aged && now.age > s.limit {
-		return &authz.UnavailableError{Reason: "the data is older than this sidecar may answer from"}
-	}
-	return nil
+	open func() error
 }
 
 // Check implements [authz.Decider].
-func (s staleness) Check(ctx context.Context, least policies.Revision, q authz.Question) (authz.Decision, error) {
-	if err := s.fresh(); err != nil {
+func (g gated) Check(ctx context.Context, least policies.Revision, q authz.Question) (authz.Decision, error) {
+	if err := g.open(); err != nil {
 		return authz.Decision{}, err
 	}
-	return s.source.Check(ctx, least, q)
+	return g.source.Check(ctx, least, q)
 }
 
 // Decide implements [authz.Decider].
-func (s staleness) Decide(ctx context.Context, least policies.Revision, questions []authz.Question) ([]authz.Decision, error) {
-	if err := s.fresh(); err != nil {
+func (g gated) Decide(ctx context.Context, least policies.Revision, questions []authz.Question) ([]authz.Decision, error) {
+	if err := g.open(); err != nil {
 		return nil, err
 	}
-	return s.source.Decide(ctx, least, questions)
+	return g.source.Decide(ctx, least, questions)
 }
 
 // Search implements [authz.Searcher].
-func (s staleness) Search(ctx context.Context, least policies.Revision, search authz.Search) (authz.Found, error) {
-	if err := s.fresh(); err != nil {
+func (g gated) Search(ctx context.Context, least policies.Revision, search authz.Search) (authz.Found, error) {
+	if err := g.open(); err != nil {
 		return authz.Found{}, err
 	}
-	return s.source.Search(ctx, least, search)
+	return g.source.Search(ctx, least, search)
+}
+
+// stale refuses to answer from data that is older than limit (architecture.md,
+// Promises: beyond --max-staleness).
+func stale(from source, limit time.Duration) func() error {
+	return func() error {
+		if now := from.status(); now.aged && now.age > limit {
+			return &authz.UnavailableError{Reason: "the data is older than this sidecar may answer from"}
+		}
+		return nil
+	}
 }

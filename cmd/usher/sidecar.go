@@ -33,6 +33,9 @@ type sidecarCommand struct {
 
 	verificationKeys `embed:""`
 
+	Dir        string        `help:"Where the mode resident keeps its snapshot, to answer after a restart without the admin server; nowhere, if empty." placeholder:"DIR"`
+	MaxOffline time.Duration `default:"24h" help:"How long ago that snapshot may have been confirmed fresh, to be answered from."`
+
 	Mode         string `default:"resident" enum:"resident,on-demand" help:"resident holds every account in memory; on-demand takes what it needs from Redis and the admin."`
 	RedisURL     string `help:"Redis for the mode on-demand, e.g. redis://:PASSWORD@127.0.0.1:6379/0; without it the mode is slower." placeholder:"URL"`
 	RedisKeyFile string `help:"The file with the keys that authenticate what is kept in Redis." placeholder:"FILE"`
@@ -112,6 +115,12 @@ func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 	}
 	if c.Token == "" {
 		errs = append(errs, missing("token", "`usher token create --scope bundles` makes one"))
+	}
+	if o.Mode == sidecar.ModeResident {
+		o.Dir, o.MaxOffline = c.Dir, c.MaxOffline
+		if o.MaxOffline == 0 {
+			o.MaxOffline = 1 // not at all, where 0 is the default
+		}
 	}
 	if o.Mode == sidecar.ModeOnDemand {
 		o.MemoryLimit = c.MemoryLimit

@@ -315,6 +315,9 @@ func (d *platform) startSidecars(ctx context.Context) error {
 			Listen: s.listen, AdminURL: d.admin.URL(), Token: d.state.Token, Verifier: d.signing.signer.Verifier(), Mode: s.mode,
 			Logger: log, Clock: d.o.Clock,
 		}
+		if s.mode == sidecar.ModeResident {
+			options.Dir = filepath.Join(d.o.Dir, "snapshot")
+		}
 		if s.mode == sidecar.ModeOnDemand {
 			if options.Redis, err = ondemand.ParseRedisURL(redisURL(d.state)); err != nil {
 				return fmt.Errorf("read the address of Redis: %w", err)
