@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/go-json-experiment/json"
 )
 
@@ -42,7 +43,7 @@ func importDemo(ctx context.Context, adminURL, token string, now time.Time) erro
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
 	c := &rest{base: adminURL, token: token}
-	if _, err := c.call(ctx, http.MethodPost, "/v1/import", "["+demoDocument(now)+"]"); err != nil {
+	if err := c.firstCall(ctx, http.MethodPost, "/v1/import", "["+demoDocument(now)+"]"); err != nil {
 		return fmt.Errorf("import the demo company: %w", err)
 	}
 	data, err := c.call(ctx, http.MethodGet, "/v1/accounts/"+DemoAccount+"/members?search="+demoRemoved, "")
@@ -71,6 +72,20 @@ type rest struct{ base, token string }
 
 // errUnauthorized says that the token is not known.
 var errUnauthorized = errors.New("the token is not known")
+
+// firstCall is call with a token that was made a moment ago, on the database: an admin
+// server on a busy machine may come to know it later than it is asked, so a 401 is
+// asked again until ctx ends.
+func (c *rest) firstCall(ctx context.Context, method, path, body string) error {
+	_, err := backoff.Retry(ctx, func() ([]byte, error) {
+		data, err := c.call(ctx, method, path, body)
+		if err != nil && !errors.Is(err, errUnauthorized) {
+			return nil, backoff.Permanent(err)
+		}
+		return data, err
+	}, backoff.WithMaxElapsedTime(0))
+	return err
+}
 
 func (c *rest) call(ctx context.Context, method, path, body string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader([]byte(body)))

@@ -3,11 +3,16 @@ package dev
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -150,6 +155,45 @@ func TestLockIsForOne(t *testing.T) {
 	second, err := takeLock(dir)
 	require.NoError(t, err)
 	require.NoError(t, second.release())
+}
+
+// A child that was forked a moment ago still holds the file: letting go must not
+// wait for it.
+func TestLockIsLetGoWhileAChildHasTheFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, err := takeLock(dir)
+	require.NoError(t, err)
+	inherited, err := syscall.Dup(int(first.file.Fd()))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, syscall.Close(inherited)) })
+	require.NoError(t, first.release())
+	second, err := takeLock(dir)
+	require.NoError(t, err)
+	require.NoError(t, second.release())
+}
+
+// The admin server may know the token a moment later.
+func TestDemoImportWaitsForTheToken(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case asked.Add(1) <= 2:
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.Method == http.MethodGet:
+			_, _ = io.WriteString(w, `{"items": [{"id": "nora"}]}`)
+		}
+	}))
+	t.Cleanup(admin.Close)
+	require.NoError(t, importDemo(t.Context(), admin.URL, "ush_x", time.Now()))
+	require.EqualValues(t, 5, asked.Load())
+
+	never := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	t.Cleanup(never.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.Error(t, importDemo(ctx, never.URL, "ush_x", time.Now()))
 }
 
 func TestStackUnwindsAllInReverse(t *testing.T) {
