@@ -5,52 +5,97 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/usher-authz/usher/policies"
 )
 
 type sidecarAccess struct {
 	SidecarURL string `help:"The sidecar to ask, e.g. http://127.0.0.1:8181." placeholder:"URL"`
-	Token      string `help:"A service token."                                placeholder:"TOKEN"`
+	AdminURL   string `help:"The admin server: it tells whose an email address is that is given for an account." placeholder:"URL"`
+	Token      string `help:"A service token." placeholder:"TOKEN"`
+}
+
+// accountOf is the account that subject names: an id, or, where there is an admin
+// server to ask, an email address. What is neither is taken for an id, which nobody
+// has.
+func (a *sidecarAccess) accountOf(ctx context.Context, subject string) (string, error) {
+	if !strings.Contains(subject, "@") || a.AdminURL == "" {
+		return subject, nil
+	}
+	admin, err := newClient("admin-url", a.AdminURL, a.Token)
+	if err != nil {
+		return "", err
+	}
+	// Ids may look like addresses: a name is first an id, as elsewhere.
+	var refused *statusError
+	err = admin.getJSON(ctx, "/v1/accounts/"+url.PathEscape(subject), &struct{}{})
+	if err == nil || !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
+		return subject, err
+	}
+	var found list[struct {
+		ID string `json:"id"`
+	}]
+	err = admin.getJSON(ctx, "/v1/accounts?"+url.Values{"email": {subject}}.Encode(), &found)
+	if errors.As(err, &refused) && refused.Status == http.StatusUnprocessableEntity { // it is no address
+		return subject, nil
+	}
+	if err != nil || len(found.Items) == 0 {
+		return subject, err
+	}
+	return found.Items[0].ID, nil
 }
 
 type checkCommand struct {
 	sidecarAccess `embed:""`
 
-	Subject     string `arg:"" help:"The account that asks."`
+	Subject     string `arg:"" help:"The account that asks: its id, or its email address where --admin-url is given."`
 	Action      string `arg:"" help:"The action, e.g. environment.control.StartEnv."`
 	Resource    string `arg:"" help:"TYPE:ID; types: environment, group, environments, groups, account." name:"type:id"`
 	Explain     bool   `help:"Print the why as a table: which roles were found on which level."`
 	MinRevision uint64 `help:"Answer from this revision or a later one." placeholder:"N"`
+	Context     string `help:"The request's context, a JSON object, for rules that read it." placeholder:"JSON"`
+	Output      string `default:"text" enum:"text,json" help:"How the answer is printed: ${enum}; json: as the sidecar gives it."`
 }
 
 // Help is shown by --help below the options.
 func (*checkCommand) Help() string {
-	return "Exit code: 0 allowed, 1 denied, 2 error.\n\n" +
+	return "Exit code: 0 allowed, 1 denied, 2 error: no answer, which is never a yes.\n\n" +
 		"Example: usher check --explain ben environment.control.StartEnv environment:shop-web-prod"
 }
 
+// named is an entity; without an id, any of the type.
 type named struct {
 	Type string `json:"type"`
-	ID   string `json:"id"`
+	ID   string `json:"id,omitzero"`
 }
 
+// parseResource reads TYPE:ID.
+func parseResource(text string) (named, error) {
+	kind, id, ok := strings.Cut(text, ":")
+	if !ok || kind == "" || id == "" {
+		return named{}, fmt.Errorf("%q is not TYPE:ID, e.g. environment:shop-web-prod", text)
+	}
+	return named{kind, id}, nil
+}
+
+func (n named) String() string { return n.Type + ":" + n.ID }
+
 type evaluationRequest struct {
-	Subject  named             `json:"subject"`
-	Action   evaluationAction  `json:"action"`
-	Resource named             `json:"resource"`
-	Context  evaluationContext `json:"context"`
+	Subject  named            `json:"subject"`
+	Action   evaluationAction `json:"action"`
+	Resource named            `json:"resource"`
+	Context  map[string]any   `json:"context,omitzero"`
 }
 
 type evaluationAction struct {
 	Name string `json:"name"`
-}
-
-type evaluationContext struct {
-	MinRevision uint64 `json:"min_revision,omitzero"`
-	Explain     bool   `json:"explain,omitzero"`
 }
 
 type evaluation struct {
@@ -82,32 +127,57 @@ type groupLevel struct {
 	InheritedFrom string   `json:"inherited_from"`
 }
 
+// request is what is asked.
+func (c *checkCommand) request(ctx context.Context) (evaluationRequest, error) {
+	resource, err := parseResource(c.Resource)
+	if err != nil {
+		return evaluationRequest{}, err
+	}
+	given := map[string]any{}
+	if c.Context != "" {
+		if err := json.Unmarshal([]byte(c.Context), &given); err != nil || given == nil {
+			return evaluationRequest{}, fmt.Errorf("--context must be a JSON object, e.g. '{\"ticket\": \"OPS-1\"}', not %q", c.Context)
+		}
+	}
+	if c.MinRevision > 0 {
+		given["min_revision"] = c.MinRevision
+	}
+	if c.Explain {
+		given["explain"] = true
+	}
+	subject, err := c.accountOf(ctx, c.Subject)
+	return evaluationRequest{
+		Subject: named{"account", subject}, Action: evaluationAction{c.Action}, Resource: resource, Context: given,
+	}, err
+}
+
 // Run asks and prints; a denial is an exitError without a message.
 func (c *checkCommand) Run(ctx context.Context, p *Process) error {
-	kind, id, ok := strings.Cut(c.Resource, ":")
-	if !ok || kind == "" || id == "" {
-		return fmt.Errorf("%q is not TYPE:ID, e.g. environment:shop-web-prod", c.Resource)
-	}
 	sidecar, err := newClient("sidecar-url", c.SidecarURL, c.Token)
 	if err != nil {
 		return err
 	}
-	var answer evaluation
-	err = sidecar.postJSON(ctx, "/access/v1/evaluation", evaluationRequest{
-		Subject: named{"account", c.Subject}, Action: evaluationAction{c.Action}, Resource: named{kind, id},
-		Context: evaluationContext{MinRevision: c.MinRevision, Explain: c.Explain},
-	}, &answer)
+	asked, err := c.request(ctx)
 	if err != nil {
 		return err
 	}
-	if answer.Context.Reason == "" {
+	var raw jsontext.Value
+	if err := sidecar.postJSON(ctx, pathEvaluation, asked, &raw); err != nil {
+		return err
+	}
+	var answer evaluation
+	if err := json.Unmarshal(raw, &answer); err != nil || answer.Context.Reason == "" {
 		return errors.New("the answer has no reason: is --sidecar-url the URL of a usher sidecar?")
 	}
-	if c.Explain {
-		if err := c.table(p.Stdout, answer); err != nil {
-			return err
-		}
-	} else if _, err := fmt.Fprintln(p.Stdout, verdict(answer)+": "+string(answer.Context.Reason)); err != nil {
+	switch {
+	case c.Output == "json":
+		_, err = fmt.Fprintf(p.Stdout, "%s\n", raw)
+	case c.Explain:
+		err = c.table(p.Stdout, asked, answer)
+	default:
+		_, err = fmt.Fprintln(p.Stdout, verdict(answer)+": "+string(answer.Context.Reason))
+	}
+	if err != nil {
 		return fmt.Errorf("print the answer: %w", err)
 	}
 	if !answer.Decision {
@@ -124,7 +194,7 @@ func verdict(e evaluation) string {
 }
 
 // table prints every field that the answer has, then what stands on each level.
-func (c *checkCommand) table(w io.Writer, e evaluation) error {
+func (c *checkCommand) table(w io.Writer, asked evaluationRequest, e evaluation) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, value string) {
 		if value != "" {
@@ -134,7 +204,7 @@ func (c *checkCommand) table(w io.Writer, e evaluation) error {
 	d := e.Context
 	row("decision", verdict(e))
 	row("reason", string(d.Reason)+" ("+meaning(d.Reason)+")")
-	row("subject", c.Subject)
+	row("subject", asked.Subject.ID)
 	row("action", c.Action)
 	row("resource", c.Resource)
 	row("owner", string(d.Owner))
@@ -154,10 +224,7 @@ func (c *checkCommand) table(w io.Writer, e evaluation) error {
 			_, _ = fmt.Fprintln(t, strings.Join(l, "\t"))
 		}
 	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("print the answer: %w", err)
-	}
-	return nil
+	return t.Flush()
 }
 
 func missingRoles(d decisionContext) string {

@@ -39,6 +39,8 @@ type commandLine struct {
 	Import  importCommand  `cmd:"" help:"Send account documents to the admin server."`
 	Export  exportCommand  `cmd:"" help:"Print the document of an account."`
 	Check   checkCommand   `cmd:"" help:"Ask a sidecar. Exit code 0: allowed, 1: denied, 2: error."`
+	WhoCan  whoCanCommand  `cmd:"" help:"List the accounts that may do an action on a resource."`
+	WhatCan whatCanCommand `cmd:"" help:"List what an account may do, on one resource or on which ones."`
 	Audit   auditCommand   `cmd:"" help:"Verify the change log, keep its head elsewhere, erase data of persons."`
 	Diff    diffCommand    `cmd:"" help:"Show which permissions differ between two revisions."`
 	Watch   watchCommand   `cmd:"" help:"Follow what changes."`

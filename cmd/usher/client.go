@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -139,9 +140,18 @@ func (c *client) postJSON(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return fmt.Errorf("encode a request: %w", err)
 	}
+	return c.answer(ctx, http.MethodPost, path, "application/json", bytes.NewReader(data), out)
+}
+
+// getJSON decodes what is at path into out.
+func (c *client) getJSON(ctx context.Context, path string, out any, change ...func(*http.Request)) error {
+	return c.answer(ctx, http.MethodGet, path, "", nil, out, change...)
+}
+
+func (c *client) answer(ctx context.Context, method, path, contentType string, body io.Reader, out any, change ...func(*http.Request)) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	resp, err := c.do(ctx, http.MethodPost, path, "application/json", strings.NewReader(string(data)))
+	resp, err := c.do(ctx, method, path, contentType, body, change...)
 	if err != nil {
 		return err
 	}
@@ -150,4 +160,25 @@ func (c *client) postJSON(ctx context.Context, path string, in, out any) error {
 		return fmt.Errorf("%s answered with something else than JSON: %w", c.base, err)
 	}
 	return nil
+}
+
+// list is a page of one of the admin server's lists.
+type list[T any] struct {
+	Items      []T    `json:"items"`
+	NextCursor string `json:"next_cursor"`
+}
+
+// listAll follows the list at path, which has no query, to its end.
+func listAll[T any](ctx context.Context, c *client, path string, change ...func(*http.Request)) ([]T, error) {
+	var all []T
+	for cursor := ""; ; {
+		var page list[T]
+		if err := c.getJSON(ctx, path+"?"+url.Values{"limit": {"200"}, "cursor": {cursor}}.Encode(), &page, change...); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+		if cursor = page.NextCursor; cursor == "" {
+			return all, nil
+		}
+	}
 }

@@ -51,12 +51,12 @@ func (c *diffCommand) Run(ctx context.Context, p *Process) error {
 		query.Set("account", c.Account)
 	}
 	if c.Resource != "" {
-		kind, id, ok := strings.Cut(c.Resource, ":")
-		if !ok || kind == "" || id == "" {
-			return fmt.Errorf("%q is not TYPE:ID, e.g. environment:shop-web-prod", c.Resource)
+		resource, err := parseResource(c.Resource)
+		if err != nil {
+			return err
 		}
-		query.Set("type", kind)
-		query.Set("id", id)
+		query.Set("type", resource.Type)
+		query.Set("id", resource.ID)
 	}
 	resp, err := admin.do(ctx, http.MethodGet, "/v1/audit/diff?"+query.Encode(), "", nil)
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *diffCommand) Run(ctx context.Context, p *Process) error {
 			actions []string
 		}{{"+", d.Gained}, {"-", d.Lost}} {
 			for _, action := range side.actions {
-				_, _ = fmt.Fprintf(t, "%s\t%s\t%s:%s\t%s\t%s\n", d.Owner, member, d.Resource.Type, d.Resource.ID, side.sign, action)
+				_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", d.Owner, member, d.Resource, side.sign, action)
 			}
 		}
 	}

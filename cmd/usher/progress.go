@@ -54,3 +54,10 @@ func (p progress) at(done, total uint64) {
 		_ = p.bar.Set64(int64(done)) // a bar that cannot be drawn harms nobody
 	}
 }
+
+// add says that n more are done.
+func (p progress) add(n int) {
+	if p.bar != nil {
+		_ = p.bar.Add(n) // a bar that cannot be drawn harms nobody
+	}
+}
