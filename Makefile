@@ -8,9 +8,11 @@ GOLANGCI_LINT := bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 OPA      := $(GO) tool opa
 COUNT    ?= 10
 FUZZTIME ?= 30s
+SOAK     ?= 10000
+BENCH    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build dev test race lint fmt verify check rego bench fuzz generate docs servers clean
+.PHONY: help build dev test race lint fmt verify check rego bench load soak fuzz generate docs servers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,8 +61,19 @@ verify: ## Check that generated files are current
 
 check: verify lint test ## All that a commit must pass
 
-bench: servers ## Run the benchmarks, each beside its floor
+bench: servers load ## Run the benchmarks, each beside its floor, and usher bench
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+load: build servers ## Run usher bench on a usher dev of its own, beside a stock OPA (BENCH='--owners 20000')
+	@dir=$$(mktemp -d); chmod 755 $$dir; \
+	bin/usher dev --dir $$dir/state --no-demo --admin-listen 127.0.0.1:0 --sidecar-listen 127.0.0.1:0 > $$dir/out & dev=$$!; \
+	until [ -f $$dir/state/dev.env ]; do kill -0 $$dev || { cat $$dir/out; exit 1; }; sleep 0.2; done; \
+	set -a; . $$dir/state/dev.env; set +a; \
+	bin/usher bench --opa "$$($(GO) tool -n opa)" $(BENCH); code=$$?; \
+	kill $$dev; wait $$dev; rm -rf $$dir; exit $$code
+
+soak: servers ## Compare SOAK random worlds with the model, over REST and HTTP
+	USHER_TEST_WORLDS=$(SOAK) $(GO) test ./cmd/usher/e2e -run TestRandomWorldsAgreeWithTheModel -count=1 -timeout 0 -v
 
 fuzz: ## Fuzz each parser for FUZZTIME
 	@for pkg in $$($(GO) list ./...); do \

@@ -45,8 +45,11 @@ type commandLine struct {
 	Diff    diffCommand    `cmd:"" help:"Show which permissions differ between two revisions."`
 	Watch   watchCommand   `cmd:"" help:"Follow what changes."`
 	Bundle  bundleCommand  `cmd:"" help:"Build OPA bundles."`
+	Bench   benchCommand   `cmd:"" help:"Measure an usher, each figure beside its floor; every answer is compared."`
 	Health  healthCommand  `cmd:"" help:"Exit 0 if the server at URL is ready, 1 if not (for container health checks)."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+
+	BenchFloor benchFloorCommand `cmd:"" help:"The least that any check server must do, for usher bench." hidden:""`
 }
 
 // withVerdict are the commands whose exit code 1 is an answer.

@@ -45,6 +45,10 @@ type server struct {
 	cloning sync.Mutex
 }
 
+// patience lets connections of tests take their time on a busy machine, where the
+// server's scram alone may take seconds.
+const patience = "&connect_timeout=60"
+
 var shared server //nolint:gochecknoglobals // one server a process is the purpose of the package
 
 // Main runs the tests, stops the server, looks for goroutines that were left, and
@@ -75,7 +79,7 @@ func URL(tb testing.TB) string {
 	defer shared.cloning.Unlock()
 	exec(tb, "create database "+name+" template "+template)
 	tb.Cleanup(func() { exec(tb, "drop database "+name+" with (force)") })
-	return shared.pg.URL(name)
+	return shared.pg.URL(name) + patience
 }
 
 // EmptyURL is a fresh database for tb without anything in it.
@@ -86,7 +90,7 @@ func EmptyURL(tb testing.TB) string {
 	name := fmt.Sprintf("test_%d", shared.next.Add(1))
 	exec(tb, "create database "+name+" template template0")
 	tb.Cleanup(func() { exec(tb, "drop database "+name+" with (force)") })
-	return shared.pg.URL(name)
+	return shared.pg.URL(name) + patience
 }
 
 // New opens a store on a fresh database; it is closed when tb ends. URL and Logger of

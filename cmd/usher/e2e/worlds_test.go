@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,9 +23,21 @@ import (
 )
 
 const (
-	worlds            = 300
+	defaultWorlds     = 300
 	questionsPerWorld = 40
 )
+
+// worldsToTry are defaultWorlds, or as many as USHER_TEST_WORLDS says (make soak).
+func worldsToTry(t *testing.T) int {
+	t.Helper()
+	text, ok := os.LookupEnv("USHER_TEST_WORLDS")
+	if !ok {
+		return defaultWorlds
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, "USHER_TEST_WORLDS")
+	return n
+}
 
 // answerOf is d as the reference model gives it.
 func (d decision) answerOf() policiestest.Answer {
@@ -162,7 +175,7 @@ func TestRandomWorldsAgreeWithTheModel(t *testing.T) {
 		model    policiestest.Model
 	}
 	var forOPA []asked
-	for n := range worlds {
+	for n := range worldsToTry(t) {
 		dice := policiestest.SeededDice(seed + uint64(n))
 		world, err := policiestest.NewWorld(dice, time.Now())
 		require.NoError(t, err)

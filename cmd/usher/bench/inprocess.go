@@ -1,0 +1,185 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/policies"
+)
+
+// InProcess is the engine as a library, without a server around it.
+type InProcess struct {
+	// BytesPerGrant is the live heap of the state, less that of an empty platform,
+	// for each grant of the generated accounts.
+	BytesPerGrant float64 `json:"bytes_per_grant"`
+	Hot           Cached  `json:"hot"`  // 1,000 questions
+	Cold          Cached  `json:"cold"` // drawn over the whole platform
+}
+
+// Cached is a check that the cache answers, beside three map look-ups of the same
+// keys and the clock.
+type Cached struct {
+	Questions   int     `json:"questions"`
+	Nanoseconds float64 `json:"ns"`
+	OfFloor     float64 `json:"of_floor"`
+	Allocations float64 `json:"allocations"`
+	// TwoCores is the throughput of two goroutines beside that of one.
+	TwoCores float64 `json:"two_cores"`
+	Wrong    int     `json:"wrong"`
+}
+
+const (
+	hotQuestions  = 1000
+	coldQuestions = 100_000
+	timedRounds   = 40
+	timedChecks   = 5000
+)
+
+// measureInProcess reads a bundle into an engine of this process.
+func measureInProcess(ctx context.Context, bundle io.Reader, p *platform) (InProcess, error) {
+	contents, err := policies.ReadBundle(bundle)
+	if err != nil {
+		return InProcess{}, fmt.Errorf("read the bundle: %w", err)
+	}
+	empty, err := stateOf(ctx, contents, nil)
+	if err != nil {
+		return InProcess{}, err
+	}
+	before := liveHeap()
+	state, err := stateOf(ctx, contents, empty.Policy())
+	if err != nil {
+		return InProcess{}, err
+	}
+	found := InProcess{BytesPerGrant: (float64(liveHeap()) - float64(before)) / float64(len(p.documents)*grantsEach)}
+	runtime.KeepAlive(contents) // in both
+	questions := p.questions(coldQuestions)
+	if found.Hot, err = measureCached(ctx, state, questions[:hotQuestions]); err != nil {
+		return InProcess{}, err
+	}
+	found.Cold, err = measureCached(ctx, state, questions)
+	return found, err
+}
+
+// stateOf builds the bundle's state; without a policy to use again, that of the
+// platform without its accounts.
+func stateOf(ctx context.Context, contents *policies.BundleContents, policy *authz.Policy) (*authz.State, error) {
+	builder := authz.NewBuilder(authz.Header{Platform: contents.PlatformID(), Revision: contents.Revision()})
+	builder.Reuse(policy)
+	for object, err := range contents.Objects() {
+		if err == nil && (policy != nil || object.Kind == policies.KindPolicyInForce) {
+			err = builder.Add(object)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("build the state: %w", err)
+		}
+	}
+	return builder.Build(ctx)
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	runtime.GC() // what finalizers let go of
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func measureCached(ctx context.Context, state *authz.State, questions []question) (Cached, error) {
+	engine, err := authz.New(authz.Options{})
+	if err != nil {
+		return Cached{}, err
+	}
+	if err := engine.Reset(state); err != nil {
+		return Cached{}, err
+	}
+	asked := make([]authz.Question, len(questions))
+	found := Cached{Questions: len(questions)}
+	for i := range questions {
+		q, want := &questions[i].Question, &questions[i].want
+		asked[i] = authz.Question{
+			SubjectType: q.SubjectType, Subject: q.Subject, Action: q.Action, ResourceType: q.ResourceType, ResourceID: q.ResourceID,
+		}
+		got, err := engine.Check(ctx, 0, asked[i])
+		if err != nil {
+			return Cached{}, err
+		}
+		if got.Allow != want.Decision || got.Reason != want.Reason {
+			found.Wrong++
+		}
+	}
+	check, floor := checks(ctx, engine, asked, 0), mapsAndClock(asked)
+	one, least := fastest(check, floor)
+	found.Nanoseconds, found.OfFloor = one/timedChecks, one/least
+	found.Allocations = allocations(check) / timedChecks
+
+	other := checks(ctx, engine, asked, len(asked)/2)
+	alone, both := fastest(check, func(n int) {
+		var wait sync.WaitGroup
+		for _, run := range []func(int){check, other} {
+			wait.Go(func() { run(n) })
+		}
+		wait.Wait()
+	})
+	found.TwoCores = 2 * alone / both
+	return found, nil
+}
+
+// checks gives a function that makes n checks, from the at-th question on.
+func checks(ctx context.Context, engine *authz.Engine, asked []authz.Question, at int) func(n int) {
+	return func(n int) {
+		for range n {
+			if _, err := engine.Check(ctx, 0, asked[at]); err != nil {
+				return // it was answered before: only an end of ctx can be the reason
+			}
+			if at++; at == len(asked) {
+				at = 0
+			}
+		}
+	}
+}
+
+// mapsAndClock is the least that any solution must do for a check.
+func mapsAndClock(asked []authz.Question) func(n int) {
+	subjects, resources, actions := map[string]int{}, map[string]int{}, map[string]int{}
+	for i, q := range asked {
+		subjects[q.Subject], resources[q.ResourceID], actions[q.Action] = i, i, i
+	}
+	at, sum := 0, int64(0)
+	return func(n int) {
+		for range n {
+			q := &asked[at]
+			sum += int64(subjects[q.Subject]+resources[q.ResourceID]+actions[q.Action]) + time.Now().UnixNano()
+			if at++; at == len(asked) {
+				at = 0
+			}
+		}
+		runtime.KeepAlive(sum)
+	}
+}
+
+// fastest is the best of many short rounds of each, in turn, in nanoseconds: what
+// else the machine does weighs on both.
+func fastest(a, b func(n int)) (float64, float64) {
+	best := [2]time.Duration{time.Hour, time.Hour}
+	for range timedRounds {
+		for i, run := range []func(int){a, b} {
+			began := time.Now()
+			run(timedChecks)
+			best[i] = min(best[i], time.Since(began))
+		}
+	}
+	return float64(best[0]), float64(best[1])
+}
+
+func allocations(run func(n int)) float64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	run(timedChecks)
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs - before.Mallocs)
+}

@@ -1,0 +1,336 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/usher-authz/usher/policies"
+)
+
+// Report is all that a run found.
+type Report struct {
+	Owners    int    `json:"owners"`
+	Grants    int    `json:"grants"`
+	Seed      uint64 `json:"seed"`
+	Import    Import `json:"import"`
+	InProcess `json:"in_process"`
+
+	// ColdStart is from the start of a sidecar's process until it is ready, the
+	// snapshot come over the feed, in seconds.
+	ColdStart  float64    `json:"cold_start_seconds"`
+	Loads      []Load     `json:"loads"`
+	Revocation Revocation `json:"revocation"`
+}
+
+// WrongError says that answers were wrong, or that there were none: no figure counts
+// then.
+type WrongError struct {
+	Wrong, Failed int
+	First         string
+}
+
+func (e *WrongError) Error() string {
+	return fmt.Sprintf("%d answers were wrong and %d requests failed: %s", e.Wrong, e.Failed, e.First)
+}
+
+const (
+	loadQuestions = 10_000
+	batchSize     = 100
+)
+
+// bench is one run.
+type bench struct {
+	o         Options
+	admin     *admin
+	platform  *platform
+	questions []question
+	dir       string
+	children  []*child
+	targets   []*target
+	report    Report
+}
+
+// Run measures, and stops what it started. The report is whole unless there is an
+// error; with a [WrongError] it is there too.
+func Run(ctx context.Context, o Options) (report *Report, err error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	b := &bench{o: o, admin: &admin{url: strings.TrimSuffix(o.AdminURL, "/"), token: o.Token, http: &http.Client{}}}
+	if b.platform, err = generate(o.Seed, o.Owners); err != nil {
+		return nil, err
+	}
+	if b.dir, err = os.MkdirTemp("", "usher-bench-"); err != nil {
+		return nil, fmt.Errorf("make a directory for the bundle: %w", err)
+	}
+	running, stop := context.WithCancel(ctx)
+	defer func() {
+		stop()
+		for _, c := range b.children {
+			<-c.done
+		}
+		err = errors.Join(err, os.RemoveAll(b.dir))
+	}()
+	if err := b.run(running); err != nil {
+		return nil, err
+	}
+	return &b.report, b.verdict()
+}
+
+func (b *bench) tell(format string, args ...any) {
+	_, _ = fmt.Fprintf(b.o.Progress, "usher bench: "+format+"\n", args...) // nobody reads: no reason to stop
+}
+
+func (b *bench) run(ctx context.Context) error {
+	b.tell("import %d accounts", b.o.Owners)
+	imported, revision, err := b.admin.importAll(ctx, b.platform.documents)
+	if err != nil {
+		return err
+	}
+	b.report = Report{Owners: b.o.Owners, Grants: b.o.Owners * grantsEach, Seed: b.o.Seed, Import: imported}
+	b.questions = b.platform.questions(loadQuestions)
+	b.tell("the engine in this process")
+	bundle, err := b.bundle(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.inProcess(ctx, bundle); err != nil {
+		return err
+	}
+	b.tell("start %d sidecars", b.o.Sidecars)
+	sidecars, err := b.startSidecars(ctx, revision)
+	if err != nil {
+		return err
+	}
+	if err := b.loads(ctx, sidecars[0], bundle); err != nil {
+		return err
+	}
+	b.tell("%d changes while others are asked about", b.o.Changes)
+	return b.changes(ctx, sidecars)
+}
+
+// bundle downloads what a stock OPA would.
+func (b *bench) bundle(ctx context.Context) (string, error) {
+	path := filepath.Join(b.dir, "usher.tar.gz")
+	file, err := os.Create(path)
+	if err != nil {
+		return "", fmt.Errorf("keep the bundle: %w", err)
+	}
+	_, err = b.admin.call(ctx, http.MethodGet, "/v1/bundles/usher.tar.gz", "", nil, file)
+	return path, errors.Join(err, file.Close())
+}
+
+func (b *bench) inProcess(ctx context.Context, bundle string) error {
+	file, err := os.Open(bundle)
+	if err != nil {
+		return fmt.Errorf("read the bundle: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	b.report.InProcess, err = measureInProcess(ctx, file, b.platform)
+	return err
+}
+
+// startSidecars starts them as `usher sidecar` would, fed by the admin server.
+func (b *bench) startSidecars(ctx context.Context, revision policies.Revision) ([]*child, error) {
+	env := []string{"USHER_TOKEN=" + b.o.Token}
+	for _, name := range []string{ // what would make them other sidecars than these
+		"CONFIG", "SOCKET", "AUTH", "BUNDLE", "PUBLIC_URL", "TLS_CERT", "TLS_KEY", "DIR", "MODE", "LOG_LEVEL", "CACHE_LIMIT",
+	} {
+		env = append(env, "USHER_"+name+"=")
+	}
+	for range b.o.Sidecars {
+		s, err := start(ctx, b.o.Program, pathReady, env, func(address string) []string {
+			return []string{"sidecar", "--listen", address, "--admin-url", b.o.AdminURL, "--log-level", "warn"}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("start a sidecar: %w", err)
+		}
+		b.children = append(b.children, s)
+		b.report.ColdStart = max(b.report.ColdStart, s.took.Seconds())
+		// From here on nobody meets an older revision.
+		if _, err := b.ask(ctx, s, revision); err != nil {
+			return nil, err
+		}
+	}
+	return b.children, nil
+}
+
+// ask makes one check, and gives the length of its answer.
+func (b *bench) ask(ctx context.Context, s *child, atLeast policies.Revision) (int, error) {
+	c, err := dial(ctx, s.address)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	body, err := checkBody(b.questions[0].Question, atLeast)
+	if err != nil {
+		return 0, err
+	}
+	answer, err := c.do(request(pathEvaluation, s.address, b.o.Token, body))
+	return len(answer), err
+}
+
+// bodies are the questions one by one, batches of them, and as OPA's input.
+func (b *bench) bodies() (ones, batches, inputs []jsontext.Value, err error) {
+	for _, q := range b.questions {
+		body, err := checkBody(q.Question, 0)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		ones = append(ones, body)
+	}
+	for i := 0; i < len(ones); i += batchSize {
+		batch, err := json.Marshal(map[string][]jsontext.Value{"evaluations": ones[i : i+batchSize]})
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("encode a batch: %w", err)
+		}
+		batches = append(batches, batch)
+	}
+	for _, body := range ones {
+		input, err := json.Marshal(map[string]jsontext.Value{"input": body})
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("encode an input: %w", err)
+		}
+		inputs = append(inputs, input)
+	}
+	return ones, batches, inputs, nil
+}
+
+// target adds one way to ask a server.
+func (b *bench) target(name string, s *child, path string, bodies []jsontext.Value, checks int, right func(int, []byte) bool) *target {
+	t := &target{name: name, server: s, checks: checks, right: right}
+	for _, body := range bodies {
+		t.requests = append(t.requests, request(path, s.address, b.o.Token, body))
+	}
+	b.targets = append(b.targets, t)
+	return t
+}
+
+func (b *bench) loads(ctx context.Context, sidecar *child, bundle string) error {
+	ones, batches, inputs, err := b.bodies()
+	if err != nil {
+		return err
+	}
+	one, batch, err := b.lengths(ctx, sidecar, batches)
+	if err != nil {
+		return err
+	}
+	floor, err := start(ctx, b.o.Program, pathReady, []string{"USHER_TOKEN=" + b.o.Token, "USHER_CONFIG="}, func(address string) []string {
+		return []string{"bench-floor", "--listen", address, "--check-bytes", strconv.Itoa(one), "--batch-bytes", strconv.Itoa(batch)}
+	})
+	if err != nil {
+		return fmt.Errorf("start the floor: %w", err)
+	}
+	b.children = append(b.children, floor)
+
+	check := b.target("check", sidecar, pathEvaluation, ones, 1, rightOne(b.questions))
+	checkFloor := b.target("check, floor", floor, pathEvaluation, ones, 1, blank(one))
+	b.tell("checks over HTTP, beside the floor")
+	// Each question once, so that what is measured is answered by the cache.
+	warm := *check
+	if err := load(ctx, b.o.Connections, b.o.Duration, &warm); err != nil {
+		return err
+	}
+	if err := load(ctx, b.o.Connections, b.o.Duration, checkFloor, check); err != nil {
+		return err
+	}
+	many := b.target("batch of 100", sidecar, pathEvaluations, batches, batchSize, rightBatch(b.questions, batchSize))
+	manyFloor := b.target("batch of 100, floor", floor, pathEvaluations, batches, batchSize, blank(batch))
+	b.tell("batches of %d over HTTP, beside the floor", batchSize)
+	if err := load(ctx, b.o.Connections, b.o.Duration, manyFloor, many); err != nil {
+		return err
+	}
+	b.report.Loads = append(b.report.Loads, checkFloor.found(nil), check.found(checkFloor), manyFloor.found(nil), many.found(manyFloor))
+	if b.o.OPA == "" {
+		return nil
+	}
+	return b.opa(ctx, bundle, inputs, checkFloor)
+}
+
+// lengths are those of an answer to a check and to a batch.
+func (b *bench) lengths(ctx context.Context, sidecar *child, batches []jsontext.Value) (one, batch int, err error) {
+	if one, err = b.ask(ctx, sidecar, 0); err != nil {
+		return 0, 0, err
+	}
+	c, err := dial(ctx, sidecar.address)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer c.close()
+	answer, err := c.do(request(pathEvaluations, sidecar.address, b.o.Token, batches[0]))
+	return one, len(answer), err
+}
+
+// opa asks a stock OPA on the same bundle the same questions.
+func (b *bench) opa(ctx context.Context, bundle string, inputs []jsontext.Value, floor *target) error {
+	b.tell("the same checks on a stock OPA")
+	s, err := start(ctx, b.o.OPA, "/health", nil, func(address string) []string {
+		return []string{"run", "--server", "--addr", address, "--log-level", "error", "--disable-telemetry", bundle}
+	})
+	if err != nil {
+		return fmt.Errorf("start OPA: %w", err)
+	}
+	b.children = append(b.children, s)
+	t := b.target("check, stock OPA", s, "/v1/data/usher/authz/decision", inputs, 1, rightOPA(b.questions))
+	if err := load(ctx, b.o.Connections, b.o.Duration, t); err != nil {
+		return err
+	}
+	b.report.Loads = append(b.report.Loads, t.found(floor))
+	return nil
+}
+
+// changes asks the first sidecar all the time while grants come and go.
+func (b *bench) changes(ctx context.Context, sidecars []*child) error {
+	ones, _, _, err := b.bodies()
+	if err != nil {
+		return err
+	}
+	t := b.target("check, during changes", sidecars[0], pathEvaluation, ones, 1, rightOne(b.questions))
+	w, err := newWatcher(ctx, b.admin, b.platform, sidecars)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	asking, enough := context.WithCancel(ctx)
+	asked := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			err = t.round(asking, b.o.Connections, roundTime)
+		}
+		asked <- err
+	}()
+	b.report.Revocation, err = w.run(ctx, b.o.Changes)
+	enough()
+	<-asked
+	b.report.Loads = append(b.report.Loads, t.found(nil))
+	return err
+}
+
+// verdict is an error if any answer was wrong or missing.
+func (b *bench) verdict() error {
+	bad := &WrongError{Wrong: b.report.Revocation.Wrong + b.report.Hot.Wrong + b.report.Cold.Wrong}
+	if bad.Wrong > 0 {
+		bad.First = "the engine in this process, or an answer at the revision of a change"
+	}
+	for _, t := range b.targets {
+		bad.Wrong += t.wrong
+		bad.Failed += t.errors
+		if bad.First == "" && t.firstBad != "" {
+			bad.First = t.name + ": " + t.firstBad
+		}
+	}
+	if bad.Wrong+bad.Failed > 0 {
+		return bad
+	}
+	return nil
+}

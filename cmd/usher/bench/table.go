@@ -1,0 +1,59 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// WriteTable writes the report for people.
+func (r *Report) WriteTable(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(cells ...string) {
+		for _, cell := range cells {
+			_, _ = fmt.Fprint(t, cell, "\t") // Flush tells
+		}
+		_, _ = fmt.Fprintln(t)
+	}
+	row("over HTTP", "checks", "checks/s", "p50 µs", "p99 µs", "p99.9 µs", "server CPU µs", "× floor", "errors", "wrong")
+	for _, l := range r.Loads {
+		row(l.Name, fmt.Sprint(l.Checks), number(l.ChecksPerSec, 0), number(l.P50, 0), number(l.P99, 0), number(l.P999, 0),
+			orDash(l.CPU, 1), orDash(l.OfFloor, 2), fmt.Sprint(l.Errors), fmt.Sprint(l.Wrong))
+	}
+	row()
+	row("in process", "questions", "ns", "× floor", "allocations", "× on two cores", "wrong")
+	for _, c := range []struct {
+		name string
+		Cached
+	}{{"hot", r.Hot}, {"cold", r.Cold}} {
+		row(c.name, fmt.Sprint(c.Questions), number(c.Nanoseconds, 0), number(c.OfFloor, 2), number(c.Allocations, 2), number(c.TwoCores, 2), fmt.Sprint(c.Wrong))
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print the report: %w", err)
+	}
+	imported := "there already"
+	if r.Import.Changed {
+		imported = number(r.Import.GrantsPerSec, 0) + " grants/s"
+	}
+	_, err := fmt.Fprintf(w, `
+platform     %d owners, %d grants, seed %d
+import       %s
+memory       %s bytes a grant, the whole platform included
+cold start   %s s, snapshot over the feed
+revocation   p50 %s ms, p99 %s ms, max %s ms from the admin's answer to the first denial: %d changes at %d sidecars, %d wrong
+`, r.Owners, r.Grants, r.Seed, imported, number(r.BytesPerGrant, 0), number(r.ColdStart, 2),
+		number(r.Revocation.P50, 1), number(r.Revocation.P99, 1), number(r.Revocation.Max, 1), r.Revocation.Changes, r.Revocation.Sidecars, r.Revocation.Wrong)
+	if err != nil {
+		return fmt.Errorf("print the report: %w", err)
+	}
+	return nil
+}
+
+func number(x float64, digits int) string { return fmt.Sprintf("%.*f", digits, x) }
+
+func orDash(x *float64, digits int) string {
+	if x == nil {
+		return "-"
+	}
+	return number(*x, digits)
+}
