@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -35,8 +34,8 @@ func dial(ctx context.Context, address string) (*conn, error) {
 // request is a whole POST as it goes over the wire.
 func request(path, host, token string, body []byte) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nX-Request-ID: bench\r\nContent-Length: %s\r\n\r\n",
-		path, host, token, strconv.Itoa(len(body)))
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n", path, host, token)
+	fmt.Fprintf(&b, "Content-Type: application/json\r\nX-Request-ID: bench\r\nContent-Length: %d\r\n\r\n", len(body))
 	b.Write(body)
 	return b.Bytes()
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -86,19 +87,19 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	return &b.report, b.verdict()
 }
 
-func (b *bench) tell(format string, args ...any) {
+func (b *bench) tellf(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.o.Progress, "usher bench: "+format+"\n", args...) // nobody reads: no reason to stop
 }
 
 func (b *bench) run(ctx context.Context) error {
-	b.tell("import %d accounts", b.o.Owners)
+	b.tellf("import %d accounts", b.o.Owners)
 	imported, revision, err := b.admin.importAll(ctx, b.platform.documents)
 	if err != nil {
 		return err
 	}
 	b.report = Report{Owners: b.o.Owners, Grants: b.o.Owners * grantsEach, Seed: b.o.Seed, Import: imported}
 	b.questions = b.platform.questions(loadQuestions)
-	b.tell("the engine in this process")
+	b.tellf("the engine in this process")
 	bundle, err := b.bundle(ctx)
 	if err != nil {
 		return err
@@ -106,7 +107,7 @@ func (b *bench) run(ctx context.Context) error {
 	if err := b.inProcess(ctx, bundle); err != nil {
 		return err
 	}
-	b.tell("start %d sidecars", b.o.Sidecars)
+	b.tellf("start %d sidecars", b.o.Sidecars)
 	sidecars, err := b.startSidecars(ctx, revision)
 	if err != nil {
 		return err
@@ -114,7 +115,7 @@ func (b *bench) run(ctx context.Context) error {
 	if err := b.loads(ctx, sidecars[0], bundle); err != nil {
 		return err
 	}
-	b.tell("%d changes while others are asked about", b.o.Changes)
+	b.tellf("%d changes while others are asked about", b.o.Changes)
 	return b.changes(ctx, sidecars)
 }
 
@@ -234,18 +235,16 @@ func (b *bench) loads(ctx context.Context, sidecar *child, bundle string) error 
 
 	check := b.target("check", sidecar, pathEvaluation, ones, 1, rightOne(b.questions))
 	checkFloor := b.target("check, floor", floor, pathEvaluation, ones, 1, blank(one))
-	b.tell("checks over HTTP, beside the floor")
-	// Each question once, so that what is measured is answered by the cache.
-	warm := *check
-	if err := load(ctx, b.o.Connections, b.o.Duration, &warm); err != nil {
+	if err := b.warm(ctx, sidecar, batches); err != nil {
 		return err
 	}
+	b.tellf("checks over HTTP, beside the floor")
 	if err := load(ctx, b.o.Connections, b.o.Duration, checkFloor, check); err != nil {
 		return err
 	}
 	many := b.target("batch of 100", sidecar, pathEvaluations, batches, batchSize, rightBatch(b.questions, batchSize))
 	manyFloor := b.target("batch of 100, floor", floor, pathEvaluations, batches, batchSize, blank(batch))
-	b.tell("batches of %d over HTTP, beside the floor", batchSize)
+	b.tellf("batches of %d over HTTP, beside the floor", batchSize)
 	if err := load(ctx, b.o.Connections, b.o.Duration, manyFloor, many); err != nil {
 		return err
 	}
@@ -270,9 +269,24 @@ func (b *bench) lengths(ctx context.Context, sidecar *child, batches []jsontext.
 	return one, len(answer), err
 }
 
+// warm asks each question once, so that what is measured is answered by the cache.
+func (b *bench) warm(ctx context.Context, s *child, batches []jsontext.Value) error {
+	c, err := dial(ctx, s.address)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	for _, batch := range batches {
+		if _, err := c.do(request(pathEvaluations, s.address, b.o.Token, batch)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // opa asks a stock OPA on the same bundle the same questions.
 func (b *bench) opa(ctx context.Context, bundle string, inputs []jsontext.Value, floor *target) error {
-	b.tell("the same checks on a stock OPA")
+	b.tellf("the same checks on a stock OPA")
 	s, err := start(ctx, b.o.OPA, "/health", nil, func(address string) []string {
 		return []string{"run", "--server", "--addr", address, "--log-level", "error", "--disable-telemetry", bundle}
 	})
@@ -301,17 +315,14 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 	}
 	defer w.close()
 	asking, enough := context.WithCancel(ctx)
-	asked := make(chan error, 1)
-	go func() {
-		var err error
-		for err == nil {
-			err = t.round(asking, b.o.Connections, roundTime)
+	var asked sync.WaitGroup
+	asked.Go(func() {
+		for t.round(asking, b.o.Connections, roundTime) == nil { // until it is enough
 		}
-		asked <- err
-	}()
+	})
 	b.report.Revocation, err = w.run(ctx, b.o.Changes)
 	enough()
-	<-asked
+	asked.Wait()
 	b.report.Loads = append(b.report.Loads, t.found(nil))
 	return err
 }
