@@ -48,7 +48,9 @@ func TestAuditLines(t *testing.T) {
 		}
 		require.Equal(t, paged, lines(path), path)
 	}
-	require.Len(t, lines("/v1/accounts/own/audit", as("own")), 1201)
+	all := lines("/v1/accounts/own/audit", as("own"))
+	require.Len(t, all, 1201)
+	require.Equal(t, "test", all[0]["actor"].(map[string]any)["token_name"])
 	p.do("GET", "/v1/audit?limit=5", nil, with("Accept", "application/x-ndjson")).want(400)
 	p.do("GET", "/v1/audit?since=x", nil, with("Accept", "application/x-ndjson")).want(400)
 	p.do("GET", "/v1/audit", nil, with("Accept", "application/x-ndjson"), as("own")).want(403)

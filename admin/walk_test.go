@@ -88,13 +88,18 @@ func security(scope policies.Scope, who string) []map[string][]string {
 
 // url fills in a path with what the walk's world has.
 func (o operation) url(member string) string {
-	path := strings.NewReplacer(
+	return o.urlWith("{member}", member, "{collaboration}", member)
+}
+
+// urlWith fills in a path with these, and with what the walk's world has.
+func (o operation) urlWith(values ...string) string {
+	path := strings.NewReplacer(append(values,
 		"{account}", "own", "{group}", "g", "{environment}", "e", "{policy}", view, "{role}", "viewer",
-		"{member}", member, "{collaboration}", member, "{decision}", "d1", "{token}", "none", "{type}", "environment", "{id}", "e",
-	).Replace(o.path)
-	values := map[string]string{"from": "1", "to": "1", "email": "own@example.com", "type": "environment", "id": "e"}
+		"{decision}", "d1", "{token}", "none", "{type}", "environment", "{id}", "e",
+	)...).Replace(o.path)
+	required := map[string]string{"from": "1", "to": "1", "email": "own@example.com", "type": "environment", "id": "e"}
 	for i, name := range o.query {
-		path += string("?&"[min(i, 1)]) + name + "=" + values[name]
+		path += string("?&"[min(i, 1)]) + name + "=" + required[name]
 	}
 	return path
 }

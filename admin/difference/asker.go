@@ -91,6 +91,16 @@ func (a *Asker) Roles(ctx context.Context, at time.Time, grant func(policies.Res
 	return found.roles, err
 }
 
+// Shared tells whether anything on a resource is shared with a member: whether a role
+// counts for it there.
+func (a *Asker) Shared(ctx context.Context, at time.Time, m authz.Member, resource policies.Resource) (bool, error) {
+	if m.Status() != policies.StatusActive {
+		return false, nil
+	}
+	roles, err := a.Roles(ctx, at, m.Grant, resource)
+	return len(roles) > 0, err
+}
+
 // Ends are when the grants of a record end, after now, that can count on a resource.
 func (a *Asker) Ends(now time.Time, m authz.Member, resource policies.Resource) []time.Time {
 	var ends []time.Time

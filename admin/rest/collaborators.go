@@ -122,7 +122,7 @@ func (a *API) listCollaborators(ctx context.Context, r *request, p *collaborator
 			return nil, err
 		}
 		for _, item := range members.Items {
-			view, ok, err := a.collaborator(ctx, item, resource, names)
+			view, ok, err := a.collaborator(ctx, sees, item, resource, names)
 			if err != nil {
 				return nil, err
 			}
@@ -143,27 +143,34 @@ func (a *API) listCollaborators(ctx context.Context, r *request, p *collaborator
 func (a *API) onlyCollaborator(
 	ctx context.Context, sees *sight, resource policies.Resource, names map[policies.RoleID]string, page store.Page,
 ) (*listed[collaboratorView], error) {
-	self, err := a.listSelf(ctx, sees, store.MemberFilter{}, page)
-	if err != nil {
-		return nil, err
-	}
-	for _, item := range self.Items {
-		view, ok, err := a.collaborator(ctx, item, resource, names)
+	shown := false
+	out := &listed[collaboratorView]{}
+	out.Body.Items = []collaboratorView{}
+	for _, at := range []store.Page{{}, page} { // whether it may know of the resource, then the page
+		self, err := a.listSelf(ctx, sees, store.MemberFilter{Sort: store.SortName}, at)
 		if err != nil {
 			return nil, err
 		}
-		if ok {
-			out := &listed[collaboratorView]{}
-			out.Body.Items = []collaboratorView{view}
-			return out, nil
+		out.Body.Items = out.Body.Items[:0]
+		for _, item := range self.Items {
+			view, ok, err := a.collaborator(ctx, sees, item, resource, names)
+			if err != nil {
+				return nil, err
+			}
+			if shown = shown || ok; ok {
+				out.Body.Items = append(out.Body.Items, view)
+			}
 		}
 	}
-	return nil, &policies.NotFoundError{Kind: string(resource.Type), ID: printable(resource.ID)}
+	if !shown {
+		return nil, &policies.NotFoundError{Kind: string(resource.Type), ID: printable(resource.ID)}
+	}
+	return out, nil
 }
 
 // collaborator is what a member has on the resource; false if nothing.
 func (a *API) collaborator(
-	ctx context.Context, item store.Item[policies.Member], resource policies.Resource, names map[policies.RoleID]string,
+	ctx context.Context, sees *sight, item store.Item[policies.Member], resource policies.Resource, names map[policies.RoleID]string,
 ) (collaboratorView, bool, error) {
 	m := item.Value
 	view := collaboratorView{
@@ -191,7 +198,7 @@ func (a *API) collaborator(
 	}
 	view.Level, view.Levels = found.Level, viewLevels(found.Levels)
 	view.Roles = append(view.Roles, found.Roles...)
-	return view, found.Level != "", nil
+	return view, found.Level != "", sees.hideLevels(ctx, &view.Levels)
 }
 
 // directGrant is the member's live grant on the resource itself.
@@ -207,7 +214,7 @@ func (a *API) directGrant(m policies.Member, resource policies.Resource) *polici
 func (a *API) roleNames(ctx context.Context, owner policies.AccountID) (map[policies.RoleID]string, error) {
 	names := map[policies.RoleID]string{}
 	return names, everyPage(func(page store.Page) (string, error) {
-		roles, err := a.store.ListRoles(ctx, owner, page)
+		roles, err := a.store.ListRoles(ctx, owner, nil, page)
 		for _, role := range roles.Items {
 			names[role.Value.ID] = role.Value.Name
 		}
@@ -269,7 +276,7 @@ func (a *API) collaboratorAfter(
 		}
 		return view, nil
 	}
-	view, _, err := a.collaborator(ctx, item, resource, names)
+	view, _, err := a.collaborator(ctx, sees, item, resource, names)
 	return view, err
 }
 

@@ -20,7 +20,7 @@ type environmentPath struct {
 type environmentView struct {
 	ID     policies.EnvironmentID `json:"id"`
 	Name   string                 `json:"name"`
-	Groups []policies.GroupID     `json:"groups" doc:"The groups in which it stands."`
+	Groups []policies.GroupID     `json:"groups" doc:"The groups in which it stands, as far as they are shared with the caller."`
 	ETag   string                 `json:"etag"`
 }
 
@@ -30,7 +30,7 @@ func viewEnvironment(i store.Item[policies.Environment]) environmentView {
 
 type environmentInput struct {
 	Name   *string            `json:"name" minLength:"1" maxLength:"200" example:"My app"`
-	Groups []policies.GroupID `json:"groups,omitzero" doc:"The groups in which it stands, at any depth; absent is none."`
+	Groups []policies.GroupID `json:"groups,omitzero" doc:"The groups in which it stands, at any depth; absent is none. Groups that a member does not see stay."`
 }
 
 type transferInput struct {
@@ -41,6 +41,9 @@ type environmentsQuery struct {
 	AccountPath
 	PageQuery
 }
+
+// sharedRight is what a member sees of groups and environments.
+const sharedRight = "what is shared with it."
 
 func (a *API) environmentOperations() {
 	register(a, spec{
@@ -53,7 +56,7 @@ func (a *API) environmentOperations() {
 	}, a.putEnvironment)
 	register(a, spec{
 		id: "get-environment", method: http.MethodGet, path: "/accounts/{account}/environments/{environment}", tag: tagEnvironments,
-		summary: "Show an environment", scope: policies.ScopeResources, who: whoOwner,
+		summary: "Show an environment", scope: policies.ScopeResources, who: whoMembers, right: sharedRight,
 	}, a.getEnvironment)
 	register(a, spec{
 		id: "delete-environment", method: http.MethodDelete, path: "/accounts/{account}/environments/{environment}", tag: tagEnvironments,
@@ -62,7 +65,8 @@ func (a *API) environmentOperations() {
 	}, a.deleteEnvironment)
 	register(a, spec{
 		id: "list-environments", method: http.MethodGet, path: "/accounts/{account}/environments", tag: tagEnvironments,
-		summary: "List the environments", scope: policies.ScopeResources, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
+		summary: "List the environments", scope: policies.ScopeResources, who: whoMembers, right: sharedRight,
+		errors: []int{http.StatusUnprocessableEntity},
 	}, a.listEnvironments)
 	register(a, spec{
 		id: "transfer-environment", method: http.MethodPost, path: "/accounts/{account}/environments/{environment}/transfer", tag: tagEnvironments,
@@ -77,15 +81,42 @@ func (a *API) putEnvironment(ctx context.Context, r *request, p *environmentPath
 	if err != nil {
 		return nil, err
 	}
-	return wrote(a, r, result, viewEnvironment(itemOf(result))), nil
+	return seenAfter(ctx, a, r, p.Account, wrote(a, r, result, viewEnvironment(itemOf(result))), (*sight).hideGroups)
 }
 
-func (a *API) getEnvironment(ctx context.Context, _ *request, p *environmentPath, _ *none) (*shown[environmentView], error) {
+func (a *API) getEnvironment(ctx context.Context, r *request, p *environmentPath, _ *none) (*shown[environmentView], error) {
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	if err := keptBy(ctx, sees.environment, p.Environment, "environment"); err != nil {
+		return nil, err
+	}
 	item, err := a.store.GetEnvironment(ctx, p.Account, p.Environment)
 	if err != nil {
 		return nil, err
 	}
-	return show(item.ETag, viewEnvironment(item)), nil
+	view := viewEnvironment(item)
+	if err := sees.hideGroups(ctx, &view); err != nil {
+		return nil, err
+	}
+	return show(item.ETag, view), nil
+}
+
+// hideGroups takes the groups away that are not shared with the caller.
+func (s *sight) hideGroups(ctx context.Context, view *environmentView) error {
+	seen := []policies.GroupID{}
+	for _, g := range view.Groups {
+		ok, err := s.group(ctx, g)
+		if err != nil {
+			return err
+		}
+		if ok {
+			seen = append(seen, g)
+		}
+	}
+	view.Groups = seen
+	return nil
 }
 
 func (a *API) deleteEnvironment(ctx context.Context, r *request, p *environmentPath, _ *none) (*gone, error) {
@@ -96,16 +127,20 @@ func (a *API) deleteEnvironment(ctx context.Context, r *request, p *environmentP
 	return deleted(a, r, result), nil
 }
 
-func (a *API) listEnvironments(ctx context.Context, _ *request, p *environmentsQuery, _ *none) (*listed[environmentView], error) {
+func (a *API) listEnvironments(ctx context.Context, r *request, p *environmentsQuery, _ *none) (*listed[environmentView], error) {
 	page, err := p.page()
 	if err != nil {
 		return nil, err
 	}
-	items, err := a.store.ListEnvironments(ctx, p.Account, page)
+	sees, err := a.sightOf(ctx, r, p.Account)
 	if err != nil {
 		return nil, err
 	}
-	return list(items, viewEnvironment), nil
+	items, err := a.store.ListEnvironments(ctx, p.Account, keepOf(sees, sees.environment), page)
+	if err != nil {
+		return nil, err
+	}
+	return seenList(ctx, list(items, viewEnvironment), sees.hideGroups)
 }
 
 func (a *API) transferEnvironment(ctx context.Context, r *request, p *environmentPath, b *transferInput) (*written[environmentView], error) {

@@ -22,7 +22,7 @@ type groupPath struct {
 type groupView struct {
 	ID     policies.GroupID  `json:"id"`
 	Name   string            `json:"name"`
-	Parent *policies.GroupID `json:"parent" nullable:"true" doc:"The group above; null at the root."`
+	Parent *policies.GroupID `json:"parent" nullable:"true" doc:"The group above; null at the root, and where it is not shared with the caller."`
 	Color  string            `json:"color"`
 	ETag   string            `json:"etag"`
 }
@@ -33,7 +33,7 @@ func viewGroup(i store.Item[policies.Group]) groupView {
 
 type groupInput struct {
 	Name   *string           `json:"name" minLength:"1" maxLength:"200" doc:"Unique among its siblings, compared without case." example:"Production"`
-	Parent *policies.GroupID `json:"parent,omitzero" nullable:"true" doc:"The group above; null or absent is the root."`
+	Parent *policies.GroupID `json:"parent,omitzero" nullable:"true" doc:"The group above; null or absent is the root, or, for a member that does not see it, the one that it has."`
 	Color  *string           `json:"color,omitzero" pattern:"^#[0-9A-Fa-f]{6}$" default:"#808080" example:"#2f81f7"`
 }
 
@@ -60,7 +60,7 @@ func (a *API) groupOperations() {
 	}, a.putGroup)
 	register(a, spec{
 		id: "get-group", method: http.MethodGet, path: "/accounts/{account}/groups/{group}", tag: tagGroups, summary: "Show a group",
-		scope: policies.ScopeResources, who: whoOwner,
+		scope: policies.ScopeResources, who: whoMembers, right: sharedRight,
 	}, a.getGroup)
 	register(a, spec{
 		id: "delete-group", method: http.MethodDelete, path: "/accounts/{account}/groups/{group}", tag: tagGroups, summary: "Remove a group",
@@ -71,7 +71,7 @@ func (a *API) groupOperations() {
 	}, a.deleteGroup)
 	register(a, spec{
 		id: "list-groups", method: http.MethodGet, path: "/accounts/{account}/groups", tag: tagGroups, summary: "List the groups",
-		scope: policies.ScopeResources, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
+		scope: policies.ScopeResources, who: whoMembers, right: sharedRight, errors: []int{http.StatusUnprocessableEntity},
 	}, a.listGroups)
 }
 
@@ -80,15 +80,38 @@ func (a *API) putGroup(ctx context.Context, r *request, p *groupPath, b *groupIn
 	if err != nil {
 		return nil, err
 	}
-	return wrote(a, r, result, viewGroup(itemOf(result))), nil
+	return seenAfter(ctx, a, r, p.Account, wrote(a, r, result, viewGroup(itemOf(result))), (*sight).hideParent)
 }
 
-func (a *API) getGroup(ctx context.Context, _ *request, p *groupPath, _ *none) (*shown[groupView], error) {
+func (a *API) getGroup(ctx context.Context, r *request, p *groupPath, _ *none) (*shown[groupView], error) {
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	if err := keptBy(ctx, sees.group, p.Group, "group"); err != nil {
+		return nil, err
+	}
 	item, err := a.store.GetGroup(ctx, p.Account, p.Group)
 	if err != nil {
 		return nil, err
 	}
-	return show(item.ETag, viewGroup(item)), nil
+	view := viewGroup(item)
+	if err := sees.hideParent(ctx, &view); err != nil {
+		return nil, err
+	}
+	return show(item.ETag, view), nil
+}
+
+// hideParent takes the group above away where it is not shared with the caller.
+func (s *sight) hideParent(ctx context.Context, view *groupView) error {
+	if view.Parent == nil {
+		return nil
+	}
+	ok, err := s.group(ctx, *view.Parent)
+	if !ok {
+		view.Parent = nil
+	}
+	return err
 }
 
 func (a *API) deleteGroup(ctx context.Context, r *request, p *groupPath, _ *none) (*gone, error) {
@@ -99,16 +122,20 @@ func (a *API) deleteGroup(ctx context.Context, r *request, p *groupPath, _ *none
 	return deleted(a, r, result), nil
 }
 
-func (a *API) listGroups(ctx context.Context, _ *request, p *groupsQuery, _ *none) (*listed[groupView], error) {
+func (a *API) listGroups(ctx context.Context, r *request, p *groupsQuery, _ *none) (*listed[groupView], error) {
 	page, err := p.page()
 	if err != nil {
 		return nil, err
 	}
-	items, err := a.store.ListGroups(ctx, p.Account, page)
+	sees, err := a.sightOf(ctx, r, p.Account)
 	if err != nil {
 		return nil, err
 	}
-	return list(items, viewGroup), nil
+	items, err := a.store.ListGroups(ctx, p.Account, keepOf(sees, sees.group), page)
+	if err != nil {
+		return nil, err
+	}
+	return seenList(ctx, list(items, viewGroup), sees.hideParent)
 }
 
 // itemOf is what a write left, as reads give it.

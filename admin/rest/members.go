@@ -185,25 +185,11 @@ func (a *API) listMembers(ctx context.Context, r *request, p *membersQuery, _ *n
 func (a *API) listSelf(
 	ctx context.Context, sees *sight, filter store.MemberFilter, page store.Page,
 ) (store.List[store.Item[policies.Member]], error) {
-	alone := store.List[store.Item[policies.Member]]{}
-	if page.Cursor != "" {
-		return alone, &store.CursorError{Cursor: page.Cursor}
-	}
 	id, ok := sees.record()
 	if !ok {
-		return alone, nil
+		return store.List[store.Item[policies.Member]]{}, nil
 	}
-	item, err := a.store.GetMember(ctx, sees.owner, id)
-	switch {
-	case notFound(err):
-		return alone, nil
-	case err != nil:
-		return alone, err
-	}
-	if filter.Matches(item.Value) {
-		alone.Items = append(alone.Items, item)
-	}
-	return alone, nil
+	return a.store.ListMember(ctx, sees.owner, id, filter, page)
 }
 
 func (a *API) inviteMember(ctx context.Context, r *request, p *AccountPath, b *invitationInput) (*written[memberView], error) {
@@ -230,18 +216,10 @@ func (a *API) wroteMember(
 	ctx context.Context, r *request, owner policies.AccountID, result store.Result[policies.Member],
 	view func(*sight, context.Context, store.Item[policies.Member]) (memberView, error),
 ) (*written[memberView], error) {
-	answer := wrote(a, r, result, viewMember(itemOf(result)))
-	if r.caller.member == "" || r.dryRun {
-		return answer, nil
-	}
-	sees, err := a.sightOf(ctx, r, owner)
-	if err == nil {
-		answer.Body, err = view(sees, ctx, itemOf(result))
-	}
-	if err != nil {
-		return nil, done(answer.Revision)
-	}
-	return answer, nil
+	return seenAfter(ctx, a, r, owner, wrote(a, r, result, viewMember(itemOf(result))), func(sees *sight, ctx context.Context, answer *memberView) (err error) {
+		*answer, err = view(sees, ctx, itemOf(result))
+		return err
+	})
 }
 
 // done is the problem of a write that was made, and cannot be shown.
@@ -261,7 +239,7 @@ func (a *API) getMember(ctx context.Context, r *request, p *MemberPath, _ *none)
 		return nil, err
 	}
 	item, err := a.store.GetMember(ctx, p.Account, p.Member)
-	if err == nil && !all && !sees.self(item.Value) {
+	if err == nil && !all && !sees.itself(item.Value) {
 		err = &policies.NotFoundError{Kind: "member", ID: string(p.Member)}
 	}
 	if err != nil {

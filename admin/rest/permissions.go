@@ -19,9 +19,9 @@ type levelsView struct {
 }
 
 type groupRolesView struct {
-	Group         policies.GroupID `json:"group"`
+	Group         policies.GroupID `json:"group,omitzero" doc:"Absent where it is not shared with the caller."`
 	Roles         []string         `json:"roles"`
-	InheritedFrom string           `json:"inherited_from,omitzero" doc:"The group above that the roles come from, or groups for the category; absent for the group's own."`
+	InheritedFrom string           `json:"inherited_from,omitzero" doc:"The group above that the roles come from, or groups for the category; absent for the group's own, and where it is not shared with the caller."`
 }
 
 func viewLevels(l *authz.Levels) levelsView {
@@ -34,6 +34,38 @@ func viewLevels(l *authz.Levels) levelsView {
 		view.SharedEnvGroups = append(view.SharedEnvGroups, groupRolesView{Group: g.Group, Roles: g.Roles, InheritedFrom: g.InheritedFrom})
 	}
 	return view
+}
+
+// inheritedFromCategory is what stands for the category in groupRolesView.
+const inheritedFromCategory = "groups"
+
+// hideLevels takes the groups away that are not shared with the caller, unless it may
+// see everybody's items anyway.
+func (s *sight) hideLevels(ctx context.Context, view *levelsView) error {
+	all, err := s.onAccount(ctx, rights.GetMemberResources)
+	if all || err != nil {
+		return err
+	}
+	for i := range view.SharedEnvGroups {
+		found := &view.SharedEnvGroups[i]
+		ok, err := s.group(ctx, found.Group)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			found.Group = ""
+		}
+		if found.InheritedFrom == "" || found.InheritedFrom == inheritedFromCategory {
+			continue
+		}
+		if ok, err = s.group(ctx, policies.GroupID(found.InheritedFrom)); err != nil {
+			return err
+		}
+		if !ok {
+			found.InheritedFrom = ""
+		}
+	}
+	return nil
 }
 
 type permissionsView struct {
@@ -62,7 +94,11 @@ func (a *API) getPermissions(ctx context.Context, r *request, p *permissionsQuer
 		return nil, &policies.MalformedError{Where: "type, id", Reason: "are parameters that this needs"}
 	}
 	resource := policies.Resource{Type: p.Type, ID: p.ID}
-	member, err := a.memberFor(ctx, r, p.MemberPath, resource)
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	member, err := a.memberFor(ctx, sees, p.MemberPath, resource)
 	if err != nil {
 		return nil, err
 	}
@@ -90,21 +126,20 @@ func (a *API) getPermissions(ctx context.Context, r *request, p *permissionsQuer
 	slices.Sort(view.Actions)
 	view.Actions = slices.Compact(view.Actions)
 	view.Levels = viewLevels(found.Levels)
+	if err := sees.hideLevels(ctx, &view.Levels); err != nil {
+		return nil, err
+	}
 	return show("", view), nil
 }
 
 // memberFor is the member of the path, if the caller may see what it may do on the
 // resource.
-func (a *API) memberFor(ctx context.Context, r *request, p MemberPath, resource policies.Resource) (policies.Member, error) {
-	sees, err := a.sightOf(ctx, r, p.Account)
-	if err != nil {
-		return policies.Member{}, err
-	}
+func (a *API) memberFor(ctx context.Context, sees *sight, p MemberPath, resource policies.Resource) (policies.Member, error) {
 	item, err := a.store.GetMember(ctx, p.Account, p.Member)
 	if err != nil && !notFound(err) {
 		return policies.Member{}, err
 	}
-	if err == nil && sees.self(item.Value) {
+	if err == nil && sees.itself(item.Value) {
 		return item.Value, nil
 	}
 	items, mayErr := sees.onAccount(ctx, rights.GetMemberResources)

@@ -79,6 +79,9 @@ type policyDelete struct {
 	ForceQuery
 }
 
+const policiesRight = "the system's, and the account's in roles given to it; all with users.collaboration.GetPolicies on the account or on something " +
+	"given to it."
+
 func (a *API) policyOperations() {
 	register(a, spec{
 		id: "list-system-policies", method: http.MethodGet, path: "/policies", tag: tagPolicies, summary: "List the system policies",
@@ -87,7 +90,7 @@ func (a *API) policyOperations() {
 	register(a, spec{
 		id: "list-policies", method: http.MethodGet, path: "/accounts/{account}/policies", tag: tagPolicies,
 		summary: "List the policies that roles may have: the system's, then the account's own",
-		scope:   policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
+		scope:   policies.ScopeCollaboration, who: whoMembers, right: policiesRight, errors: []int{http.StatusUnprocessableEntity},
 	}, a.listPolicies)
 	register(a, spec{
 		id: "create-policy", method: http.MethodPost, path: "/accounts/{account}/policies", tag: tagPolicies, summary: "Make a custom policy",
@@ -95,7 +98,7 @@ func (a *API) policyOperations() {
 	}, a.createPolicy)
 	register(a, spec{
 		id: "get-policy", method: http.MethodGet, path: "/accounts/{account}/policies/{policy}", tag: tagPolicies, summary: "Show a policy",
-		scope: policies.ScopeCollaboration, who: whoOwner,
+		scope: policies.ScopeCollaboration, who: whoMembers, right: policiesRight,
 	}, a.getPolicy)
 	register(a, spec{
 		id: "update-policy", method: http.MethodPatch, path: "/accounts/{account}/policies/{policy}", tag: tagPolicies, summary: "Change a custom policy",
@@ -192,7 +195,7 @@ func (a *API) listSystemPolicies(ctx context.Context, _ *request, p *PageQuery, 
 	return out, nil
 }
 
-func (a *API) listPolicies(ctx context.Context, _ *request, p *policiesQuery, _ *none) (*listed[policyView], error) {
+func (a *API) listPolicies(ctx context.Context, r *request, p *policiesQuery, _ *none) (*listed[policyView], error) {
 	page, err := p.page()
 	if err != nil {
 		return nil, err
@@ -222,7 +225,15 @@ func (a *API) listPolicies(ctx context.Context, _ *request, p *policiesQuery, _ 
 		return out, nil
 	}
 	page.Cursor = rest
-	custom, err := a.store.ListPolicies(ctx, p.Account, page)
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	keep, err := sees.policies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	custom, err := a.store.ListPolicies(ctx, p.Account, keep, page)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +254,7 @@ func (a *API) createPolicy(ctx context.Context, r *request, p *AccountPath, b *p
 	return wrote(a, r, result, viewPolicy(itemOf(result))), nil
 }
 
-func (a *API) getPolicy(ctx context.Context, _ *request, p *PolicyPath, _ *none) (*shown[policyView], error) {
+func (a *API) getPolicy(ctx context.Context, r *request, p *PolicyPath, _ *none) (*shown[policyView], error) {
 	if system, ok, err := a.systemPolicy(ctx, p.Policy); err != nil {
 		return nil, err
 	} else if ok {
@@ -251,6 +262,17 @@ func (a *API) getPolicy(ctx context.Context, _ *request, p *PolicyPath, _ *none)
 			return nil, err
 		}
 		return show(system.ETag, system), nil
+	}
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	keep, err := sees.policies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := keptBy(ctx, keep, p.Policy, "policy"); err != nil {
+		return nil, err
 	}
 	item, err := a.store.GetPolicy(ctx, p.Account, p.Policy)
 	if err != nil {

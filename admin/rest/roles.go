@@ -72,10 +72,12 @@ type rolesMade struct {
 	Items []roleView `json:"items" doc:"The roles that were made: those that were missing."`
 }
 
+const rolesRight = "the roles given to it; all with users.collaboration.GetRoles on the account or on something given to it."
+
 func (a *API) roleOperations() {
 	register(a, spec{
 		id: "list-roles", method: http.MethodGet, path: "/accounts/{account}/roles", tag: tagRoles, summary: "List the roles",
-		scope: policies.ScopeCollaboration, who: whoOwner, errors: []int{http.StatusUnprocessableEntity},
+		scope: policies.ScopeCollaboration, who: whoMembers, right: rolesRight, errors: []int{http.StatusUnprocessableEntity},
 	}, a.listRoles)
 	register(a, spec{
 		id: "create-role", method: http.MethodPost, path: "/accounts/{account}/roles", tag: tagRoles, summary: "Make a role",
@@ -83,7 +85,7 @@ func (a *API) roleOperations() {
 	}, a.createRole)
 	register(a, spec{
 		id: "get-role", method: http.MethodGet, path: "/accounts/{account}/roles/{role}", tag: tagRoles, summary: "Show a role",
-		scope: policies.ScopeCollaboration, who: whoOwner,
+		scope: policies.ScopeCollaboration, who: whoMembers, right: rolesRight,
 	}, a.getRole)
 	register(a, spec{
 		id: "update-role", method: http.MethodPatch, path: "/accounts/{account}/roles/{role}", tag: tagRoles, summary: "Change a role",
@@ -105,12 +107,20 @@ func (a *API) roleOperations() {
 	}, a.makeDefaultRoles)
 }
 
-func (a *API) listRoles(ctx context.Context, _ *request, p *rolesQuery, _ *none) (*listed[roleView], error) {
+func (a *API) listRoles(ctx context.Context, r *request, p *rolesQuery, _ *none) (*listed[roleView], error) {
 	page, err := p.page()
 	if err != nil {
 		return nil, err
 	}
-	items, err := a.store.ListRoles(ctx, p.Account, page)
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	keep, err := sees.roles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	items, err := a.store.ListRoles(ctx, p.Account, keep, page)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +135,18 @@ func (a *API) createRole(ctx context.Context, r *request, p *AccountPath, b *rol
 	return wrote(a, r, result, viewRole(itemOf(result))), nil
 }
 
-func (a *API) getRole(ctx context.Context, _ *request, p *RolePath, _ *none) (*shown[roleView], error) {
+func (a *API) getRole(ctx context.Context, r *request, p *RolePath, _ *none) (*shown[roleView], error) {
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
+		return nil, err
+	}
+	keep, err := sees.roles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := keptBy(ctx, keep, p.Role, "role"); err != nil {
+		return nil, err
+	}
 	item, err := a.store.GetRole(ctx, p.Account, p.Role)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,9 @@ package rest
 
 import (
 	"context"
+	"slices"
 
+	"github.com/usher-authz/usher/admin/difference"
 	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
@@ -17,6 +19,10 @@ type sight struct {
 	owner  policies.AccountID
 	member policies.AccountID // empty: sees everything
 	known  map[rights.Need]bool
+	// asker and self answer what is shared with the caller; nil while nobody asked, and
+	// without a record.
+	asker *difference.Asker
+	self  *authz.Member
 }
 
 // sightOf waits until the engine has all that was acknowledged.
@@ -54,8 +60,108 @@ func (s *sight) members(ctx context.Context) (bool, error) {
 	return s.onAccount(ctx, rights.GetMembers)
 }
 
-// self tells whether a record is the caller's own.
-func (s *sight) self(m policies.Member) bool {
+// shares tells whether a resource is shared with the caller: whether a role counts for
+// it there.
+func (s *sight) shares(ctx context.Context, resource policies.Resource) (bool, error) {
+	if s.everything() {
+		return true, nil
+	}
+	if s.asker == nil {
+		state := s.a.engine.State()
+		s.asker = difference.NewAsker(state, s.owner)
+		if account, ok := state.Account(s.owner); ok {
+			if m, ok := account.MemberOf(s.member); ok {
+				s.self = &m
+			}
+		}
+	}
+	if s.self == nil {
+		return false, nil
+	}
+	return s.asker.Shared(ctx, s.a.engine.Now(), *s.self, resource)
+}
+
+// group tells whether a group is shared with the caller, and environment of an
+// environment.
+func (s *sight) group(ctx context.Context, id policies.GroupID) (bool, error) {
+	return s.shares(ctx, policies.Resource{Type: policies.TypeGroup, ID: string(id)})
+}
+
+func (s *sight) environment(ctx context.Context, id policies.EnvironmentID) (bool, error) {
+	return s.shares(ctx, policies.Resource{Type: policies.TypeEnvironment, ID: string(id)})
+}
+
+// anywhere tells whether the caller has a right on the account or on something that
+// was given to it.
+func (s *sight) anywhere(ctx context.Context, action policies.ActionName) (bool, error) {
+	ok, err := s.onAccount(ctx, action)
+	if ok || err != nil {
+		return ok, err
+	}
+	for _, g := range s.given() {
+		if ok, err = s.may(ctx, action, g.Resource); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// given are the caller's own grants.
+func (s *sight) given() []policies.Grant {
+	account, ok := s.a.engine.State().Account(s.owner)
+	if !ok {
+		return nil
+	}
+	m, ok := account.MemberOf(s.member)
+	if !ok {
+		return nil
+	}
+	return slices.Collect(m.Grants())
+}
+
+// roles chooses the roles that the caller may see: all with the right to see them on
+// anything, or else those given to it; nil: all.
+func (s *sight) roles(ctx context.Context) (store.Keep[policies.RoleID], error) {
+	all, err := s.anywhere(ctx, rights.GetRoles)
+	if all || err != nil {
+		return nil, err
+	}
+	given := s.given()
+	return func(_ context.Context, id policies.RoleID) (bool, error) {
+		return slices.ContainsFunc(given, func(g policies.Grant) bool { return slices.Contains(g.Roles, id) }), nil
+	}, nil
+}
+
+// policies chooses the custom policies that the caller may see: all with the right to
+// see them on anything, or else those of the roles that it sees; nil: all.
+func (s *sight) policies(ctx context.Context) (store.Keep[policies.PolicyID], error) {
+	all, err := s.anywhere(ctx, rights.GetPolicies)
+	if all || err != nil {
+		return nil, err
+	}
+	roles, err := s.roles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	account, ok := s.a.engine.State().Account(s.owner)
+	return func(ctx context.Context, id policies.PolicyID) (bool, error) {
+		if !ok {
+			return false, nil
+		}
+		for _, role := range account.RolesUsing(id) {
+			if roles == nil {
+				return true, nil
+			}
+			if seen, err := roles(ctx, role); seen || err != nil {
+				return seen, err
+			}
+		}
+		return false, nil
+	}, nil
+}
+
+// itself tells whether a record is the caller's own.
+func (s *sight) itself(m policies.Member) bool {
 	return !s.everything() && m.Account != nil && *m.Account == s.member
 }
 
@@ -79,7 +185,7 @@ func (s *sight) grants(ctx context.Context, m policies.Member) ([]policies.Grant
 	if err != nil {
 		return nil, err
 	}
-	if all || s.self(m) {
+	if all || s.itself(m) {
 		return m.Grants, nil
 	}
 	seen := []policies.Grant{}
@@ -106,7 +212,7 @@ func (s *sight) view(ctx context.Context, item store.Item[policies.Member]) (mem
 	if err != nil {
 		return memberView{}, err
 	}
-	if m := item.Value; !seen && !s.self(m) && len(grants) == 0 {
+	if m := item.Value; !seen && !s.itself(m) && len(grants) == 0 {
 		item.Value = policies.Member{ID: m.ID, LastChanged: m.LastChanged}
 	}
 	item.Value.Grants = grants
@@ -118,4 +224,52 @@ func (s *sight) invited(ctx context.Context, item store.Item[policies.Member]) (
 	grants, err := s.grants(ctx, item.Value)
 	item.Value.Grants = grants
 	return viewMember(item), err
+}
+
+// keepOf is keep, or nil for who sees everything.
+func keepOf[K ~string](s *sight, keep store.Keep[K]) store.Keep[K] {
+	if s.everything() {
+		return nil
+	}
+	return keep
+}
+
+// keptBy refuses what the caller may not see, as if it were not there.
+func keptBy[K ~string](ctx context.Context, keep store.Keep[K], id K, kind string) error {
+	if keep == nil {
+		return nil
+	}
+	ok, err := keep(ctx, id)
+	if err == nil && !ok {
+		err = &policies.NotFoundError{Kind: kind, ID: string(id)}
+	}
+	return err
+}
+
+// seenList is a list of which hide takes away what the caller may not see.
+func seenList[T any](ctx context.Context, list *listed[T], hide func(context.Context, *T) error) (*listed[T], error) {
+	for i := range list.Body.Items {
+		if err := hide(ctx, &list.Body.Items[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// seenAfter is the answer to a write of which hide takes away what a member may not
+// see.
+func seenAfter[T any](
+	ctx context.Context, a *API, r *request, owner policies.AccountID, answer *written[T], hide func(*sight, context.Context, *T) error,
+) (*written[T], error) {
+	if r.caller.member == "" || r.dryRun {
+		return answer, nil
+	}
+	sees, err := a.sightOf(ctx, r, owner)
+	if err == nil {
+		err = hide(sees, ctx, &answer.Body)
+	}
+	if err != nil {
+		return nil, done(answer.Revision)
+	}
+	return answer, nil
 }

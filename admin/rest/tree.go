@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/usher-authz/usher/admin/difference"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/policies"
 )
@@ -69,7 +68,7 @@ func (a *API) readTree(ctx context.Context, owner policies.AccountID) (*treeView
 	groups := map[policies.GroupID]*treeGroup{}
 	var order []policies.Group
 	err := everyPage(func(page store.Page) (string, error) {
-		list, err := a.store.ListGroups(ctx, owner, page)
+		list, err := a.store.ListGroups(ctx, owner, nil, page)
 		for _, item := range list.Items {
 			g := item.Value
 			groups[g.ID] = &treeGroup{ID: g.ID, Name: g.Name, Color: g.Color, Groups: []*treeGroup{}, Environments: []treeEnvironment{}}
@@ -91,7 +90,7 @@ func (a *API) readTree(ctx context.Context, owner policies.AccountID) (*treeView
 		}
 	}
 	return view, everyPage(func(page store.Page) (string, error) {
-		list, err := a.store.ListEnvironments(ctx, owner, page)
+		list, err := a.store.ListEnvironments(ctx, owner, nil, page)
 		for _, item := range list.Items {
 			e := treeEnvironment{ID: item.Value.ID, Name: item.Value.Name}
 			if len(item.Value.Groups) == 0 {
@@ -112,7 +111,7 @@ func (a *API) readTree(ctx context.Context, owner policies.AccountID) (*treeView
 // prune leaves what is shared with a member. What stands in a group that is not comes
 // up to where the group stood.
 func (s *sight) prune(ctx context.Context, view *treeView) error {
-	groups, environments, err := pruned(ctx, view.Groups, view.Environments, s.shared())
+	groups, environments, err := pruned(ctx, view.Groups, view.Environments, s.shares)
 	view.Groups, view.Environments = groups, environments
 	return err
 }
@@ -152,23 +151,4 @@ func pruned(
 		}
 	}
 	return keptGroups, keptEnvironments, nil
-}
-
-// shared tells of resources whether the member has a role on them.
-func (s *sight) shared() func(context.Context, policies.Resource) (bool, error) {
-	state := s.a.engine.State()
-	nothing := func(context.Context, policies.Resource) (bool, error) { return false, nil }
-	account, ok := state.Account(s.owner)
-	if !ok {
-		return nothing
-	}
-	m, ok := account.MemberOf(s.member)
-	if !ok || m.Status() != policies.StatusActive {
-		return nothing
-	}
-	asker := difference.NewAsker(state, s.owner)
-	return func(ctx context.Context, r policies.Resource) (bool, error) {
-		roles, err := asker.Roles(ctx, s.a.engine.Now(), m.Grant, r)
-		return len(roles) > 0, err
-	}
 }

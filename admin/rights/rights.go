@@ -8,10 +8,12 @@ import (
 	"github.com/usher-authz/usher/policies"
 )
 
-// The actions of domain.md's table.
+// The actions of domain.md's table, and those of the lists of roles and policies.
 const (
 	GetMembers             policies.ActionName = "users.collaboration.GetMembers"
 	GetMemberResources     policies.ActionName = "users.collaboration.GetMemberResources"
+	GetRoles               policies.ActionName = "users.collaboration.GetRoles"
+	GetPolicies            policies.ActionName = "users.collaboration.GetPolicies"
 	InviteMember           policies.ActionName = "users.collaboration.InviteMember"
 	SetResource            policies.ActionName = "users.collaboration.SetResource"
 	DeleteResources        policies.ActionName = "users.collaboration.DeleteResources"

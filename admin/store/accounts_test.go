@@ -110,7 +110,7 @@ func TestDeleteAccountTakesAllItHas(t *testing.T) {
 	list, err = f.ListCollaborations(t.Context(), owner, store.Page{})
 	require.NoError(t, err)
 	require.Empty(t, list.Items)
-	groups, err := f.ListGroups(t.Context(), owner, store.Page{})
+	groups, err := f.ListGroups(t.Context(), owner, nil, store.Page{})
 	require.NoError(t, err)
 	require.Empty(t, groups.Items)
 	requireSound(t, f.Store)

@@ -9,7 +9,8 @@ import (
 // Actor is who makes a write, as the change log keeps it.
 type Actor struct {
 	// Token is the id of the service token that was presented, TokenName its name
-	// at that time; both empty for an account that came by itself.
+	// at that time, found by the store if empty; both empty for an account that came
+	// by itself.
 	Token, TokenName string
 	// Account is the account that acts: the one acted as, or the one that signed
 	// in. Empty for a service that acts as nobody.

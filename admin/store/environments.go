@@ -69,7 +69,8 @@ func sameEnvironment(a, b policies.Environment) bool {
 }
 
 // PutEnvironment makes or changes an environment. Acting as an account only its
-// groups may change: all else is a ForbiddenError. Other errors: InvalidError (also
+// groups may change, and of a member's those that it does not see stay: all else is a
+// ForbiddenError. Other errors: InvalidError (also
 // for groups that are not there), NotFoundError (the owner), TakenError (the id is
 // another account's), PreconditionError.
 func (s *Store) PutEnvironment(
@@ -88,6 +89,10 @@ func (s *Store) PutEnvironment(
 			return err
 		}
 		old, there := present.one()
+		environment, err := tx.keepHidden(owner, old, environment)
+		if err != nil {
+			return err
+		}
 		if err := tx.require(owner, placeNeeds(old, environment)); err != nil {
 			return err
 		}
@@ -120,6 +125,16 @@ func (s *Store) PutEnvironment(
 		tx.putEnvironment(owner, old, there, environment)
 		return nil
 	})
+}
+
+// keepHidden leaves an environment in the groups that the writer does not see.
+func (tx *tx) keepHidden(owner policies.AccountID, old environmentRow, environment policies.Environment) (policies.Environment, error) {
+	if !tx.byMember() || old.Owner != owner {
+		return environment, nil
+	}
+	hidden, err := tx.hiddenGroups(owner, old.Groups...)
+	environment.Groups = slices.Concat(environment.Groups, hidden)
+	return environment.Normalize(), err
 }
 
 // placeNeeds are the rights to change the groups in which an environment stands: on
@@ -165,10 +180,13 @@ func (s *Store) GetEnvironment(ctx context.Context, owner policies.AccountID, id
 	return row.item(), err
 }
 
-// ListEnvironments lists the environments of owner by id. Errors: NotFoundError
-// (the owner), CursorError.
-func (s *Store) ListEnvironments(ctx context.Context, owner policies.AccountID, page Page) (List[Item[policies.Environment]], error) {
-	return listByID(ctx, s, "environments", owner, page, sqlEnvironments, environmentRow.item, func(r environmentRow) string { return string(r.ID) })
+// ListEnvironments lists the environments of owner that keep wants, by id. Errors:
+// NotFoundError (the owner), CursorError, that of keep.
+func (s *Store) ListEnvironments(
+	ctx context.Context, owner policies.AccountID, keep Keep[policies.EnvironmentID], page Page,
+) (List[Item[policies.Environment]], error) {
+	return listByID(ctx, s, "environments", owner, keep, page, sqlEnvironments, environmentRow.item,
+		func(r environmentRow) policies.EnvironmentID { return r.ID })
 }
 
 // DeleteEnvironment removes an environment and the grants on it. Errors:

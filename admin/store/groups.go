@@ -98,9 +98,10 @@ type siblingRow struct {
 	Name string
 }
 
-// PutGroup makes or changes a group. Errors: InvalidError (also for a parent that
-// is not there, that makes a cycle, or that nests too deep), NotFoundError (the
-// owner), TakenError (the id is another account's, the name a sibling's),
+// PutGroup makes or changes a group. To a member that does not see its parent a group
+// stands at the root; so named, it stays where it is. Errors: InvalidError (also for a
+// parent that is not there, that makes a cycle, or that nests too deep), NotFoundError
+// (the owner), TakenError (the id is another account's, the name a sibling's),
 // PreconditionError.
 func (s *Store) PutGroup(ctx context.Context, call Call, owner policies.AccountID, group policies.Group) (Result[policies.Group], error) {
 	if err := policies.Invalid(group.Validate()); err != nil {
@@ -110,12 +111,21 @@ func (s *Store) PutGroup(ctx context.Context, call Call, owner policies.AccountI
 	return writeResult(ctx, s, call, "group.put", func(tx *tx, r *Result[policies.Group]) error {
 		owned := tx.readOwner(owner)
 		present := read[groupRow](tx, sqlGroup, group.ID)
-		siblings := read[siblingRow](tx, sqlSiblings, owner, group.Parent, []string{policies.NameKey(group.Name)})
 		place := tx.readPlace(owner, group)
 		if err := tx.flush(); err != nil {
 			return err
 		}
 		old, there := present.one()
+		group := group
+		if hidden, err := tx.parentHidden(owner, old, group); err != nil {
+			return err
+		} else if hidden {
+			group.Parent = old.Parent
+			place = tx.readPlace(owner, group)
+			if err := tx.flush(); err != nil {
+				return err
+			}
+		}
 		if err := tx.require(owner, groupNeeds(owner, old, there, group)); err != nil {
 			return err
 		}
@@ -131,11 +141,6 @@ func (s *Store) PutGroup(ctx context.Context, call Call, owner policies.AccountI
 		if err := place.check(group); err != nil {
 			return err
 		}
-		for _, sibling := range siblings.rows {
-			if sibling.ID != group.ID {
-				return &policies.TakenError{Field: "name", Value: group.Name, Reason: "is the name of a group beside it already"}
-			}
-		}
 		*r = Result[policies.Group]{Value: group, ETag: etag(tx.revision()), Created: !there}
 		key := policies.NameKey(group.Name)
 		switch {
@@ -149,6 +154,16 @@ func (s *Store) PutGroup(ctx context.Context, call Call, owner policies.AccountI
 		}
 		return nil
 	})
+}
+
+// parentHidden tells whether a group that is put at the root has a parent that the
+// writer does not see.
+func (tx *tx) parentHidden(owner policies.AccountID, old groupRow, group policies.Group) (bool, error) {
+	if old.Owner != owner || old.Parent == nil || group.Parent != nil {
+		return false, nil
+	}
+	hidden, err := tx.hiddenGroups(owner, *old.Parent)
+	return len(hidden) > 0, err
 }
 
 // groupNeeds are the rights to make or change a group: to make it where it will
@@ -169,32 +184,42 @@ func groupNeeds(owner policies.AccountID, old groupRow, there bool, group polici
 	return append(edit, create...)
 }
 
-// groupPlace is what stands above a group's new place, and how tall the group is.
+// groupPlace is what stands above a group's new place, how tall the group is, and who
+// has its name there.
 type groupPlace struct {
-	chain  *query[policies.GroupID]
-	height *query[int]
+	chain    *query[policies.GroupID]
+	height   *query[int]
+	siblings *query[siblingRow]
 }
 
 func (tx *tx) readPlace(owner policies.AccountID, group policies.Group) groupPlace {
-	p := groupPlace{chain: &query[policies.GroupID]{}, height: readValues[int](tx, sqlGroupHeight, owner, group.ID, policies.MaxGroupDepth)}
+	p := groupPlace{
+		chain: &query[policies.GroupID]{}, height: readValues[int](tx, sqlGroupHeight, owner, group.ID, policies.MaxGroupDepth),
+		siblings: read[siblingRow](tx, sqlSiblings, owner, group.Parent, []string{policies.NameKey(group.Name)}),
+	}
 	if group.Parent != nil {
 		p.chain = readValues[policies.GroupID](tx, sqlGroupChain, owner, *group.Parent, policies.MaxGroupDepth)
 	}
 	return p
 }
 
-// check refuses a place that is not there, below the group itself, or too deep.
+// check refuses a place that is not there, below the group itself, too deep, or where
+// another group has the name.
 func (p groupPlace) check(group policies.Group) error {
 	height, _ := p.height.one()
 	switch {
 	case group.Parent == nil:
-		return nil
 	case len(p.chain.rows) == 0:
 		return invalid("parent", fmt.Sprintf("%q is not a group of this account", *group.Parent))
 	case slices.Contains(p.chain.rows, group.ID):
 		return invalid("parent", "makes a cycle of groups")
 	case len(p.chain.rows)+height > policies.MaxGroupDepth:
 		return invalid("parent", fmt.Sprintf("nests groups more than %d deep", policies.MaxGroupDepth))
+	}
+	for _, sibling := range p.siblings.rows {
+		if sibling.ID != group.ID {
+			return &policies.TakenError{Field: "name", Value: group.Name, Reason: "is the name of a group beside it already"}
+		}
 	}
 	return nil
 }
@@ -205,10 +230,12 @@ func (s *Store) GetGroup(ctx context.Context, owner policies.AccountID, id polic
 	return row.item(), err
 }
 
-// ListGroups lists the groups of owner by id. Errors: NotFoundError (the owner),
-// CursorError.
-func (s *Store) ListGroups(ctx context.Context, owner policies.AccountID, page Page) (List[Item[policies.Group]], error) {
-	return listByID(ctx, s, "groups", owner, page, sqlGroups, groupRow.item, func(r groupRow) string { return string(r.ID) })
+// ListGroups lists the groups of owner that keep wants, by id. Errors: NotFoundError
+// (the owner), CursorError, that of keep.
+func (s *Store) ListGroups(
+	ctx context.Context, owner policies.AccountID, keep Keep[policies.GroupID], page Page,
+) (List[Item[policies.Group]], error) {
+	return listByID(ctx, s, "groups", owner, keep, page, sqlGroups, groupRow.item, func(r groupRow) policies.GroupID { return r.ID })
 }
 
 // DeleteGroup removes a group: the groups and environments in it move to its parent

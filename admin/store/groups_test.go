@@ -110,7 +110,7 @@ func TestPagesOfGroups(t *testing.T) {
 	f := open(t)
 	var seen []policies.GroupID
 	for page := (store.Page{Limit: 2}); ; {
-		list, err := f.ListGroups(t.Context(), owner, page)
+		list, err := f.ListGroups(t.Context(), owner, nil, page)
 		require.NoError(t, err)
 		for _, item := range list.Items {
 			seen = append(seen, item.Value.ID)
@@ -120,13 +120,13 @@ func TestPagesOfGroups(t *testing.T) {
 		}
 	}
 	require.Equal(t, []policies.GroupID{"g1", "g2", "g3"}, seen)
-	list, err := f.ListGroups(t.Context(), owner, store.Page{Limit: 1})
+	list, err := f.ListGroups(t.Context(), owner, nil, store.Page{Limit: 1})
 	require.NoError(t, err)
 	var bad *store.CursorError
-	_, err = f.ListEnvironments(t.Context(), owner, store.Page{Cursor: list.NextCursor})
+	_, err = f.ListEnvironments(t.Context(), owner, nil, store.Page{Cursor: list.NextCursor})
 	require.ErrorAs(t, err, &bad, "a cursor of another list")
-	_, err = f.ListGroups(t.Context(), owner, store.Page{Cursor: "!"})
+	_, err = f.ListGroups(t.Context(), owner, nil, store.Page{Cursor: "!"})
 	require.ErrorAs(t, err, &bad)
-	_, err = f.ListGroups(t.Context(), "nobody", store.Page{})
+	_, err = f.ListGroups(t.Context(), "nobody", nil, store.Page{})
 	requireNotFound(t, err, "account")
 }

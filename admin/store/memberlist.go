@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -30,11 +31,11 @@ type MemberFilter struct {
 	Descending bool
 }
 
-// Matches tells whether a member is one of those wanted.
-func (f MemberFilter) Matches(m policies.Member) bool {
+// matches tells whether a record is one of those wanted, as the queries do.
+func (f MemberFilter) matches(r memberRow) bool {
 	key := policies.NameKey(f.Search)
-	return (strings.Contains(policies.EmailKey(m.Email), key) || strings.Contains(policies.NameKey(m.DisplayName), key)) &&
-		(len(f.Statuses) == 0 || slices.Contains(f.Statuses, m.Status))
+	return (strings.Contains(r.EmailKey, key) || strings.Contains(policies.NameKey(r.DisplayName), key)) &&
+		(len(f.Statuses) == 0 || slices.Contains(f.Statuses, r.Status))
 }
 
 // Parameters: owner, search key, statuses, the key and the id to begin after, limit.
@@ -81,35 +82,71 @@ func memberOrderOf(s MemberSort) (memberOrder, bool) {
 	}
 }
 
-// ListMembers lists the records of owner. Errors: InvalidError (the sort or a
-// status), NotFoundError (the owner), CursorError (also one of another order).
-func (s *Store) ListMembers(ctx context.Context, owner policies.AccountID, filter MemberFilter, page Page) (List[Item[policies.Member]], error) {
-	order, ok := memberOrderOf(filter.Sort)
+// memberPlace is where a page of the list begins.
+type memberPlace struct {
+	memberOrder
+	list      string
+	key, id   string // of the record to begin after
+	beginning bool
+}
+
+// place is where the page begins. Errors: InvalidError (the sort), CursorError.
+func (f MemberFilter) place(page Page) (memberPlace, error) {
+	order, ok := memberOrderOf(f.Sort)
 	if !ok {
-		return List[Item[policies.Member]]{}, invalid("sort", "must be name, email, status or last_changed")
+		return memberPlace{}, invalid("sort", "must be name, email, status or last_changed")
 	}
-	sql, first, list := order.up, order.begin, "members/"+string(filter.Sort)
-	if filter.Descending {
-		sql, first, list = order.down, order.end, list+"/down"
+	p := memberPlace{memberOrder: order, list: "members/" + string(f.Sort), beginning: page.Cursor == ""}
+	first, firstID := order.begin, ""
+	if f.Descending {
+		first, firstID, p.list = order.end, highest, p.list+"/down"
 	}
-	firstID := ""
-	if filter.Descending {
-		firstID = highest
+	keys, err := decodeCursor(p.list, page.Cursor, first, firstID)
+	if err != nil {
+		return memberPlace{}, err
 	}
-	keys, err := decodeCursor(list, page.Cursor, first, firstID)
+	p.key, p.id = keys[0], keys[1]
+	if f.Sort == SortLastChanged && !p.beginning {
+		if _, err := time.Parse(time.RFC3339Nano, p.key); err != nil {
+			return memberPlace{}, &CursorError{Cursor: page.Cursor}
+		}
+	}
+	return p, nil
+}
+
+// comes tells whether a record stands after the place, in the order of the filter.
+func (p memberPlace) comes(r memberRow, f MemberFilter) bool {
+	if p.beginning {
+		return true
+	}
+	order := strings.Compare(p.memberOrder.key(r), p.key)
+	if f.Sort == SortLastChanged {
+		at, _ := time.Parse(time.RFC3339Nano, p.key) // place has looked at it
+		order = r.LastChanged.Compare(at)
+	}
+	order = cmp.Or(order, strings.Compare(string(r.ID), p.id))
+	if f.Descending {
+		return order < 0
+	}
+	return order > 0
+}
+
+// ListMembers lists the records of owner. Errors: InvalidError (the sort),
+// NotFoundError (the owner), CursorError (also one of another order).
+func (s *Store) ListMembers(ctx context.Context, owner policies.AccountID, filter MemberFilter, page Page) (List[Item[policies.Member]], error) {
+	place, err := filter.place(page)
 	if err != nil {
 		return List[Item[policies.Member]]{}, err
 	}
-	if filter.Sort == SortLastChanged && page.Cursor != "" {
-		if _, err := time.Parse(time.RFC3339Nano, keys[0]); err != nil {
-			return List[Item[policies.Member]]{}, &CursorError{Cursor: page.Cursor}
-		}
+	sql := place.up
+	if filter.Descending {
+		sql = place.down
 	}
 	statuses := filter.Statuses
 	if statuses == nil {
 		statuses = []policies.Status{}
 	}
-	rows, err := getAll[memberRow](ctx, s, sql, owner, policies.NameKey(filter.Search), statuses, keys[0], keys[1], page.size()+1)
+	rows, err := getAll[memberRow](ctx, s, sql, owner, policies.NameKey(filter.Search), statuses, place.key, place.id, page.size()+1)
 	if err != nil {
 		return List[Item[policies.Member]]{}, err
 	}
@@ -118,5 +155,26 @@ func (s *Store) ListMembers(ctx context.Context, owner policies.AccountID, filte
 			return List[Item[policies.Member]]{}, err
 		}
 	}
-	return pagedErr(rows, page, memberRow.item, func(r memberRow) string { return encodeCursor(list, order.key(r), string(r.ID)) })
+	return place.page(rows, page)
+}
+
+// ListMember is the list of members for who sees just one of them. Errors as for
+// [Store.ListMembers].
+func (s *Store) ListMember(
+	ctx context.Context, owner policies.AccountID, id policies.CollaborationID, filter MemberFilter, page Page,
+) (List[Item[policies.Member]], error) {
+	place, err := filter.place(page)
+	if err != nil {
+		return List[Item[policies.Member]]{}, err
+	}
+	rows, err := getAll[memberRow](ctx, s, sqlMember, owner, id)
+	if err != nil {
+		return List[Item[policies.Member]]{}, err
+	}
+	rows = slices.DeleteFunc(rows, func(r memberRow) bool { return !filter.matches(r) || !place.comes(r, filter) })
+	return place.page(rows, page)
+}
+
+func (p memberPlace) page(rows []memberRow, page Page) (List[Item[policies.Member]], error) {
+	return pagedErr(rows, page, memberRow.item, func(r memberRow) string { return encodeCursor(p.list, p.memberOrder.key(r), string(r.ID)) })
 }

@@ -116,10 +116,12 @@ func (s *Store) GetPolicy(ctx context.Context, owner policies.AccountID, id poli
 	return row.item(), err
 }
 
-// ListPolicies lists the custom policies of owner by id. Errors: NotFoundError (the
-// owner), CursorError.
-func (s *Store) ListPolicies(ctx context.Context, owner policies.AccountID, page Page) (List[Item[policies.Policy]], error) {
-	return listByID(ctx, s, "policies", owner, page, sqlPolicies, policyRow.item, func(r policyRow) string { return string(r.ID) })
+// ListPolicies lists the custom policies of owner that keep wants, by id. Errors: NotFoundError (the
+// owner), CursorError, that of keep.
+func (s *Store) ListPolicies(
+	ctx context.Context, owner policies.AccountID, keep Keep[policies.PolicyID], page Page,
+) (List[Item[policies.Policy]], error) {
+	return listByID(ctx, s, "policies", owner, keep, page, sqlPolicies, policyRow.item, func(r policyRow) policies.PolicyID { return r.ID })
 }
 
 // UpdatePolicy changes a custom policy. Errors: InvalidError, NotFoundError,

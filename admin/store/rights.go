@@ -125,6 +125,43 @@ func (tx *tx) sees(owner policies.AccountID) (bool, error) {
 	return tx.may(rights.OnAccount(rights.GetMembers, owner)[0])
 }
 
+// shares tells whether a resource of owner is shared with the writer; with who is no
+// member all are.
+func (tx *tx) shares(owner policies.AccountID, resource policies.Resource) (bool, error) {
+	if !tx.byMember() {
+		return true, nil
+	}
+	state, err := tx.before()
+	if err != nil {
+		return false, err
+	}
+	account, ok := state.Account(owner)
+	if !ok {
+		return false, nil
+	}
+	m, ok := account.MemberOf(tx.call.Member)
+	if !ok {
+		return false, nil
+	}
+	return difference.NewAsker(state, owner).Shared(tx.ctx, tx.now, m, resource)
+}
+
+// hiddenGroups are those of groups that are not shared with the writer: it cannot name
+// them, and does not mean them.
+func (tx *tx) hiddenGroups(owner policies.AccountID, groups ...policies.GroupID) ([]policies.GroupID, error) {
+	var hidden []policies.GroupID
+	for _, g := range groups {
+		ok, err := tx.shares(owner, policies.Resource{Type: policies.TypeGroup, ID: string(g)})
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			hidden = append(hidden, g)
+		}
+	}
+	return hidden, nil
+}
+
 // Trial is what a write would have done, and did not.
 type Trial struct {
 	difference.Change

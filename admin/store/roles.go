@@ -202,10 +202,12 @@ func (s *Store) GetRole(ctx context.Context, owner policies.AccountID, id polici
 	return row.item(), err
 }
 
-// ListRoles lists the roles of owner by id. Errors: NotFoundError (the owner),
-// CursorError.
-func (s *Store) ListRoles(ctx context.Context, owner policies.AccountID, page Page) (List[Item[policies.Role]], error) {
-	return listByID(ctx, s, "roles", owner, page, sqlRoles, roleRow.item, func(r roleRow) string { return string(r.ID) })
+// ListRoles lists the roles of owner that keep wants, by id. Errors: NotFoundError (the
+// owner), CursorError, that of keep.
+func (s *Store) ListRoles(
+	ctx context.Context, owner policies.AccountID, keep Keep[policies.RoleID], page Page,
+) (List[Item[policies.Role]], error) {
+	return listByID(ctx, s, "roles", owner, keep, page, sqlRoles, roleRow.item, func(r roleRow) policies.RoleID { return r.ID })
 }
 
 // UpdateRole changes a role. Errors: InvalidError, NotFoundError, TakenError (the

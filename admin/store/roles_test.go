@@ -37,7 +37,7 @@ func TestPolicies(t *testing.T) {
 	requireField(t, err, "name")
 	_, err = f.UpdatePolicy(t.Context(), call(), owner, "nothing", store.PolicyPatch{})
 	requireNotFound(t, err, "policy")
-	list, err := f.ListPolicies(t.Context(), owner, store.Page{})
+	list, err := f.ListPolicies(t.Context(), owner, nil, store.Page{})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 3)
 	requireSound(t, f.Store)

@@ -12,7 +12,8 @@ import (
 const selectTokens = `select id, name, hash, scopes, expires_at, created_at, revision from tokens` //nolint:gosec // no credentials, but their table
 
 const (
-	sqlToken = selectTokens + ` where id = $1`
+	sqlToken     = selectTokens + ` where id = $1`
+	sqlTokenName = `select name from tokens where id = $1`
 	//nolint:gosec // no credentials, but their table
 	sqlTokens = `select t.id, t.name, t.hash, t.scopes, t.expires_at, t.created_at, t.revision, u.used_at
 from tokens t left join token_uses u on u.token = t.id where t.id > $1 order by t.id limit $2`

@@ -58,6 +58,8 @@ type tx struct {
 	now      time.Time
 	draft    draft
 	replayed *query[keptAnswer]
+	// named is what the token is called that the call was made with.
+	named *query[string]
 	// next is the number of the revision, if it has any other than the head's plus one.
 	next policies.Revision
 	// anyTimeline lets the write run on a database that was restored or failed over.
@@ -123,7 +125,10 @@ func (tx *tx) start() {
 	tx.queue.Queue(sqlBegin)
 	tx.queue.Queue(sqlLock, lockKey)
 	tx.heads = read[head](tx, sqlHead)
-	tx.replayed = &query[keptAnswer]{}
+	tx.replayed, tx.named = &query[keptAnswer]{}, &query[string]{}
+	if tx.call.Token != "" && tx.call.TokenName == "" {
+		tx.named = readValues[string](tx, sqlTokenName, tx.call.Token)
+	}
 	if tx.call.IdempotencyKey != "" && !tx.call.DryRun {
 		tx.replayed = read[keptAnswer](tx, sqlKeptAnswer, tx.call.caller(), tx.call.IdempotencyKey)
 	}
@@ -145,6 +150,9 @@ func (tx *tx) flush() error {
 		return fmt.Errorf("the database has no platform: run `usher migrate`")
 	}
 	tx.head, tx.now = head, policies.NormalizeTime(tx.s.clock())
+	if name, ok := tx.named.one(); ok {
+		tx.call.TokenName = name
+	}
 	return tx.afterLock()
 }
 
