@@ -3,6 +3,8 @@ package authz
 import (
 	"context"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -16,6 +18,22 @@ type Question struct {
 	ResourceID   string
 	// Explain asks for Levels and MissingRoles too. It evaluates anew each time.
 	Explain bool
+	// Request is what else came with the question, nil if nothing did. The decision
+	// log shows it. It need not be valid longer than the call.
+	Request *Request
+}
+
+// Request is what came with a [Question] and is no part of it. The JSON is as the
+// caller sent it, an object each; nil: there is none.
+type Request struct {
+	Context            jsontext.Value
+	SubjectProperties  jsontext.Value
+	ActionProperties   jsontext.Value
+	ResourceProperties jsontext.Value
+
+	ID         string // X-Request-ID
+	DecisionID string // under which the decision is logged; empty: one is made
+	RemoteAddr string // who asked
 }
 
 // Decision is the answer to a [Question], with what api.md (Check API) puts into

@@ -13,7 +13,9 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	statusv1 "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 
+	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/routes"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies"
@@ -48,6 +50,7 @@ func (a *authorization) Check(ctx context.Context, asked *authv3.CheckRequest) (
 	case match.Public:
 		return &authv3.CheckResponse{Status: &statusv1.Status{Code: int32(codes.OK)}}, nil
 	}
+	match.Question.Request = &authz.Request{ID: from.GetHeaders()["x-request-id"], RemoteAddr: caller(ctx)}
 	decision, err := a.options.API.Ask(ctx, 0, match.Question)
 	if err != nil {
 		return nil, err
@@ -60,6 +63,14 @@ func (a *authorization) Check(ctx context.Context, asked *authv3.CheckRequest) (
 		Status:       &statusv1.Status{Code: int32(codes.OK)},
 		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{Headers: described}},
 	}, nil
+}
+
+// caller is the address of who asks: of Envoy.
+func caller(ctx context.Context) string {
+	if from, ok := peer.FromContext(ctx); ok {
+		return from.Addr.String()
+	}
+	return ""
 }
 
 // headers are those of the request by their canonical names. Envoy joins several of

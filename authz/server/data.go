@@ -45,13 +45,14 @@ func (a *API) data(w http.ResponseWriter, r *http.Request) error {
 			d.answer = append(d.answer, "{}"...)
 			return d.writeData(w, r)
 		}
-		decision, err := a.decideInput(r, asked)
+		id := uuid.NewString()
+		decision, err := a.decideInput(r, asked, id)
 		if err != nil {
 			return err
 		}
 		a.metrics.decided(&decision)
 		d.answer = append(d.answer, `{"decision_id":"`...)
-		d.answer = append(d.answer, uuid.NewString()...)
+		d.answer = append(d.answer, id...)
 		d.answer = append(d.answer, '"')
 		if value, ok := valueOf(&decision, document, rest); ok {
 			d.answer = append(append(d.answer, `,"result":`...), value...)
@@ -86,7 +87,7 @@ func valueOf(d *authz.Decision, document string, rest []string) ([]byte, bool) {
 	if document == documentAllow {
 		return strconv.AppendBool(nil, d.Allow), len(rest) == 0
 	}
-	value := jsontext.Value(appendDecision(nil, d))
+	value := jsontext.Value(AppendDecision(nil, d))
 	for _, name := range rest {
 		var object map[string]jsontext.Value
 		var list []jsontext.Value
@@ -139,7 +140,7 @@ func (d *decoder) decodeInput() (*input, error) {
 		asked.check("")
 		return asked, nil
 	}
-	d.json.Reset(&d.body)
+	d.begin()
 	var fault *policies.MalformedError
 	err := d.whole(d.members(&fault, "the body must be a JSON object", func(name []byte) error {
 		if string(name) != "input" {
@@ -158,14 +159,17 @@ func (d *decoder) decodeInput() (*input, error) {
 	return asked, nil
 }
 
-// decideInput answers what was asked, from a revision that is late enough.
-func (a *API) decideInput(r *http.Request, asked *input) (authz.Decision, error) {
+// decideInput answers what was asked, from a revision that is late enough. The
+// decision is logged under id.
+func (a *API) decideInput(r *http.Request, asked *input, id string) (authz.Decision, error) {
 	least, err := headerMin(r.Header)
 	if err != nil {
 		return authz.Decision{}, err
 	}
 	if asked.fault == nil {
-		return a.decider.Check(r.Context(), max(least, asked.context.min), asked.question())
+		q := asked.question(r)
+		q.Request.DecisionID = id
+		return a.decider.Check(r.Context(), max(least, asked.context.min), q)
 	}
 	// Nobody is the subject of this question: it tells the revision.
 	decision, err := a.decider.Check(r.Context(), least, authz.Question{})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -14,8 +15,9 @@ import (
 
 // entity is a subject, an action or a resource. An action's name is its id.
 type entity struct {
-	given    bool
-	kind, id string
+	given      bool
+	kind, id   string
+	properties jsontext.Value // as they were sent
 }
 
 // requestContext is what usher reads of a context; the rest decides nothing.
@@ -23,6 +25,7 @@ type requestContext struct {
 	given   bool
 	min     policies.Revision
 	explain bool
+	raw     jsontext.Value // the whole, as it was sent
 }
 
 // evaluation is one evaluation as it was sent, whole or without what the defaults
@@ -31,6 +34,7 @@ type evaluation struct {
 	subject, action, resource entity
 	context                   requestContext
 	fault                     *policies.MalformedError
+	request                   authz.Request // for question
 }
 
 // or fills in what e has not from the defaults of its batch: entity by entity,
@@ -66,12 +70,17 @@ func (e *evaluation) check(where string) {
 	}
 }
 
-func (e *evaluation) question() authz.Question {
+// question is e as r asks it. What it refers to is e's.
+func (e *evaluation) question(r *http.Request) authz.Question {
+	e.request = authz.Request{
+		Context: e.context.raw, SubjectProperties: e.subject.properties, ActionProperties: e.action.properties,
+		ResourceProperties: e.resource.properties, ID: requestID(r), RemoteAddr: r.RemoteAddr,
+	}
 	return authz.Question{
 		SubjectType: e.subject.kind, Subject: e.subject.id,
 		Action:       e.action.id,
 		ResourceType: e.resource.kind, ResourceID: e.resource.id,
-		Explain: e.context.explain,
+		Explain: e.context.explain, Request: &e.request,
 	}
 }
 
@@ -94,6 +103,7 @@ type request struct {
 // to no allocation but for the ids. It is used again and again: see decoders.
 type decoder struct {
 	body    bytes.Buffer
+	raw     []byte // the body, while it is decoded and answered
 	json    *jsontext.Decoder
 	request request
 	scratch []byte
@@ -125,13 +135,14 @@ func (d *decoder) keep() bool {
 	d.request = request{items: d.request.items[:0]}
 	d.questions, d.answer, d.scratch = d.questions[:0], d.answer[:0], d.scratch[:0]
 	d.body.Reset()
+	d.raw = nil
 	return true
 }
 
 // decode reads the body into d.request. asBatch: evaluations and options have
 // their meaning. The error is a [policies.MalformedError] or a tooLargeError.
 func (d *decoder) decode(asBatch bool) error {
-	d.json.Reset(&d.body)
+	d.begin()
 	if err := d.whole(d.top(asBatch)); err != nil {
 		return err
 	}
@@ -209,6 +220,10 @@ func (d *decoder) entity(e *evaluation, into *entity, idName string, typed bool)
 			if d.json.PeekKind() != '{' {
 				return d.wrong(&e.fault, "must be an object")
 			}
+			begin := d.json.InputOffset()
+			err := d.json.SkipValue()
+			into.properties = d.since(begin)
+			return err
 		}
 		return d.json.SkipValue()
 	})
@@ -225,6 +240,8 @@ func (d *decoder) entity(e *evaluation, into *entity, idName string, typed bool)
 // context reads what usher knows of a context.
 func (d *decoder) context(e *evaluation) error {
 	e.context.given = true
+	begin := d.json.InputOffset()
+	defer func() { e.context.raw = d.since(begin) }()
 	return d.members(&e.fault, "must be an object", func(name []byte) error {
 		switch string(name) {
 		case "min_revision":
@@ -253,6 +270,17 @@ func (d *decoder) context(e *evaluation) error {
 		}
 		return d.json.SkipValue()
 	})
+}
+
+// begin begins to read the body.
+func (d *decoder) begin() {
+	d.raw = d.body.Bytes()
+	d.json.Reset(&d.body)
+}
+
+// since is the value that ended here, where a name ended at the offset begin.
+func (d *decoder) since(begin int64) jsontext.Value {
+	return bytes.TrimLeft(d.raw[begin:d.json.InputOffset()], ": \t\r\n")
 }
 
 // evaluations reads the items of a batch.

@@ -9,9 +9,9 @@ import (
 	"github.com/usher-authz/usher/policies"
 )
 
-// appendDecision appends d as api.md (Check API) has it: the same object, field by
+// AppendDecision appends d as api.md (Check API) has it: the same object, field by
 // field, that data.usher.authz.decision is.
-func appendDecision(dst []byte, d *authz.Decision) []byte {
+func AppendDecision(dst []byte, d *authz.Decision) []byte {
 	dst = append(dst, `{"decision":`...)
 	dst = strconv.AppendBool(dst, d.Allow)
 	dst = append(dst, `,"context":{"reason":`...)

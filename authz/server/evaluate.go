@@ -111,12 +111,12 @@ func (a *API) single(w http.ResponseWriter, r *http.Request, d *decoder) error {
 		return err
 	}
 	top := &d.request.top
-	decision, err := a.decider.Check(r.Context(), max(least, top.context.min), top.question())
+	decision, err := a.decider.Check(r.Context(), max(least, top.context.min), top.question(r))
 	if err != nil {
 		return err
 	}
 	a.metrics.decided(&decision)
-	d.answer = appendDecision(d.answer, &decision)
+	d.answer = AppendDecision(d.answer, &decision)
 	return d.write(w)
 }
 
@@ -132,7 +132,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request, d *decoder) error {
 		item := &d.request.items[i]
 		least = max(least, item.context.min)
 		if item.fault == nil {
-			d.questions = append(d.questions, item.question())
+			d.questions = append(d.questions, item.question(r))
 		}
 	}
 	decisions, err := a.decide(r.Context(), least, d.questions)
@@ -150,7 +150,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request, d *decoder) error {
 		if i > 0 {
 			d.answer = append(d.answer, ',')
 		}
-		d.answer = appendDecision(d.answer, &decision)
+		d.answer = AppendDecision(d.answer, &decision)
 		a.metrics.decided(&decision)
 		if d.request.endsWith(decision.Allow) {
 			break

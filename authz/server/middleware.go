@@ -95,3 +95,11 @@ func (a *API) recovered(w http.ResponseWriter, r *http.Request, e endpoint) {
 		"endpoint", e, "trace_id", p.TraceID, "panic", cause, "stack", string(debug.Stack()))
 	a.refuse(w, e, p)
 }
+
+// requestID is what the caller calls r.
+func requestID(r *http.Request) string {
+	if id, ok := r.Header["X-Request-Id"]; ok {
+		return id[0]
+	}
+	return ""
+}

@@ -107,7 +107,7 @@ func open(sought authz.Sought) string {
 // decodeSearch reads the body as a search. The error is a
 // [policies.MalformedError].
 func (d *decoder) decodeSearch(sought authz.Sought) (*searchRequest, error) {
-	d.json.Reset(&d.body)
+	d.begin()
 	s := &searchRequest{sought: sought, limit: policies.MaxSearchResults}
 	var token string
 	err := d.whole(d.members(&s.fault, "the body must be a JSON object", func(name []byte) error {

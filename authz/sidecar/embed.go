@@ -21,10 +21,10 @@ func (s *Sidecar) Check(ctx context.Context, atLeast policies.Revision, q authz.
 
 // Decide implements [authz.Decider].
 func (s *Sidecar) Decide(ctx context.Context, atLeast policies.Revision, questions []authz.Question) ([]authz.Decision, error) {
-	return s.answers.Decide(ctx, atLeast, questions)
+	return s.decider.Decide(ctx, atLeast, questions)
 }
 
 // Search implements [authz.Searcher].
 func (s *Sidecar) Search(ctx context.Context, atLeast policies.Revision, search authz.Search) (authz.Found, error) {
-	return s.answers.Search(ctx, atLeast, search)
+	return s.searcher.Search(ctx, atLeast, search)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/usher-authz/usher/authz/decisionlog"
 	"github.com/usher-authz/usher/authz/routes"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies/signing"
@@ -103,6 +104,10 @@ type Options struct {
 	// MaxStaleness is the age of the data beyond which checks are answered with 503;
 	// 0: none. A bundle has no age: the option is refused.
 	MaxStaleness time.Duration
+
+	// DecisionLog is where decisions are logged; nil: they are not. Its Logger and
+	// Registerer are the sidecar's.
+	DecisionLog *decisionlog.Options
 
 	Clock  func() time.Time // default time.Now
 	Logger *slog.Logger     // default: discards

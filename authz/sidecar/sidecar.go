@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/decisionlog"
 	"github.com/usher-authz/usher/authz/server"
 )
 
@@ -23,9 +25,11 @@ type Sidecar struct {
 	options     Options
 	source      source
 	api         *server.API
-	answers     source // what the API answers from
+	decider     authz.Decider // what every door answers from
+	searcher    authz.Searcher
 	health      server.Health
-	certificate *certificate // nil: no TLS
+	decisions   *decisionlog.Log // nil: decisions are not logged
+	certificate *certificate     // nil: no TLS
 	errorLog    *log.Logger
 
 	stopping atomic.Bool
@@ -79,9 +83,17 @@ func New(o Options) (*Sidecar, error) {
 	if o.MaxStaleness > 0 {
 		answers = gated{answers, stale(from, o.MaxStaleness)}
 	}
-	s.answers = answers
+	s.decider, s.searcher = answers, answers
+	if o.DecisionLog != nil {
+		logging := *o.DecisionLog
+		logging.Logger, logging.Registerer = o.Logger, o.Registry
+		if s.decisions, err = decisionlog.New(logging); err != nil {
+			return nil, err
+		}
+		s.decider = s.decisions.Wrap(answers)
+	}
 	s.api, err = server.New(server.Options{
-		Decider: answers, Searcher: answers, Routes: o.Routes, Tokens: from.tokens(), Clock: from.now, Logger: o.Logger, Registerer: o.Registry,
+		Decider: s.decider, Searcher: s.searcher, Routes: o.Routes, Tokens: from.tokens(), Clock: from.now, Logger: o.Logger, Registerer: o.Registry,
 	})
 	if err != nil {
 		return nil, err
@@ -124,6 +136,9 @@ func (s *Sidecar) Start(ctx context.Context) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
 	s.work.Go(func() { s.failed(s.source.run(running)) })
+	if s.decisions != nil {
+		s.work.Go(func() { s.decisions.Run(running) })
+	}
 	for _, l := range s.listeners {
 		s.work.Go(func() {
 			if err := l.server.Serve(l.Listener); !errors.Is(err, http.ErrServerClosed) {
