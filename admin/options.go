@@ -29,6 +29,7 @@ const (
 	DefaultMaxInFlight           = 512
 	DefaultInvitationsPerOwner   = 500
 	DefaultInvitationsPerAddress = 20
+	DefaultMailWindow            = time.Minute
 	DefaultRequestTimeout        = 30 * time.Second
 )
 
@@ -89,6 +90,9 @@ type Options struct {
 	MailFrom, MailReplyTo string
 	// MailTemplates is a directory with templates that replace the embedded ones.
 	MailTemplates string
+	// MailWindow is how long edits of what is shared are gathered into one mail; default
+	// [DefaultMailWindow]; negative: not at all.
+	MailWindow time.Duration
 	// MaxInFlight bounds the requests under way, feeds and polls apart.
 	MaxInFlight int
 	// RequestTimeout bounds a request, but for imports, feeds and polls.
@@ -128,6 +132,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.InvitationsPerAddress == 0 {
 		o.InvitationsPerAddress = DefaultInvitationsPerAddress
+	}
+	if o.MailWindow == 0 {
+		o.MailWindow = DefaultMailWindow
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

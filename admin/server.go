@@ -155,6 +155,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.goTail(ctx)
 	s.goTime(ctx, db)
+	s.goNews(ctx, db)
 	on := s.connections(listener)
 	limits, err := newFront(o)
 	if err != nil {

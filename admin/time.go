@@ -5,19 +5,27 @@ import (
 	"sync"
 	"time"
 
+	"github.com/usher-authz/usher/admin/news"
 	"github.com/usher-authz/usher/admin/store"
 )
 
-// timeInterval is how often what the clock has ended is written down. Nothing waits
-// for it: an invitation that has ended is refused before.
-const timeInterval = time.Minute
+const (
+	// timeInterval is how often what the clock has ended is written down. Nothing waits
+	// for it: an invitation that has ended is refused before.
+	timeInterval = time.Minute
+	// newsInterval is how often it is looked whether members are to be told of changes,
+	// for windows that are not shorter; newsTimeout bounds one look.
+	newsInterval    = 2 * time.Second
+	minNewsInterval = 100 * time.Millisecond
+	newsTimeout     = 10 * time.Minute
+)
 
-// goTime writes down what the clock has ended, until it is stopped.
-func (s *Server) goTime(ctx context.Context, db *store.Store) {
+// every does something again and again until the server is stopped.
+func (s *Server) every(ctx context.Context, name string, interval time.Duration, do func(context.Context)) {
 	living, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	work.Go(func() {
-		ticker := time.NewTicker(timeInterval)
+		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
 			select {
@@ -25,17 +33,41 @@ func (s *Server) goTime(ctx context.Context, db *store.Store) {
 				return
 			case <-ticker.C:
 			}
-			ended, err := db.ExpireInvitations(living)
-			switch {
-			case err != nil && living.Err() == nil:
-				s.options.Logger.WarnContext(living, "invitations could not be ended, and will be", "error", err)
-			case ended > 0:
-				s.options.Logger.InfoContext(living, "invitations have expired", "count", ended)
-			}
+			do(living)
 		}
 	})
-	s.push("the clock", func(ctx context.Context) error {
+	s.push(name, func(ctx context.Context) error {
 		cancel()
 		return wait(ctx, work.Wait)
+	})
+}
+
+// goTime writes down what the clock has ended, until it is stopped.
+func (s *Server) goTime(ctx context.Context, db *store.Store) {
+	s.every(ctx, "the clock", timeInterval, func(ctx context.Context) {
+		ended, err := db.ExpireInvitations(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			s.options.Logger.WarnContext(ctx, "invitations could not be ended, and will be", "error", err)
+		case ended > 0:
+			s.options.Logger.InfoContext(ctx, "invitations have expired", "count", ended)
+		}
+	})
+}
+
+// goNews tells members what edits have changed for them, where there are mails.
+func (s *Server) goNews(ctx context.Context, db *store.Store) {
+	if !s.options.mails() {
+		return
+	}
+	teller := news.NewTeller(db, s.engine.State, s.options.Clock)
+	window := max(s.options.MailWindow, 0)
+	s.every(ctx, "the news", max(min(newsInterval, window), minNewsInterval), func(ctx context.Context) {
+		bounded, cancel := context.WithTimeout(ctx, newsTimeout)
+		defer cancel()
+		err := db.TellNews(bounded, s.options.Clock().Add(-window), teller.News)
+		if err != nil && ctx.Err() == nil {
+			s.options.Logger.WarnContext(ctx, "members could not be told of changes, and will be", "error", err)
+		}
 	})
 }

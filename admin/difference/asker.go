@@ -112,6 +112,18 @@ func (a *Asker) Ends(now time.Time, m authz.Member, resource policies.Resource) 
 	return ends
 }
 
+// Places are the resources on which a grant can count for the question about one, that
+// one included; none if it is not there.
+func (a *Asker) Places(resource policies.Resource) []policies.Resource {
+	var places []policies.Resource
+	a.places(resource, func(r policies.Resource, _ int) {
+		if !slices.Contains(places, r) {
+			places = append(places, r)
+		}
+	})
+	return places
+}
+
 // reaches tells whether the record has a grant that can count on a resource.
 func (a *Asker) reaches(m authz.Member, resource policies.Resource) (found bool) {
 	a.places(resource, func(r policies.Resource, _ int) {

@@ -28,6 +28,8 @@ type Options struct {
 	// As is the status that a record is taken to have; nil: its own, so that only
 	// active members hold anything.
 	As func(m authz.Member) policies.Status
+	// Only chooses the members that are looked at; nil: all.
+	Only func(policies.CollaborationID) bool
 	// Limit is how many pairs are looked at before the change is a [LimitError];
 	// [DefaultLimit] if 0.
 	Limit int
@@ -67,6 +69,8 @@ type Difference struct {
 	At time.Time
 	// Gained and Lost are sorted; not both are empty. Do not change them.
 	Gained, Lost Actions
+	// Was and Is are the names of the roles that counted, and that count now.
+	Was, Is []string
 }
 
 // Each calls yield for every difference, by owner, member and resource in order, and
@@ -121,6 +125,9 @@ type pair struct{ gained, lost Actions }
 
 func (c *comparison) each(ctx context.Context, yield func(Difference) error) error {
 	for _, id := range c.members() {
+		if c.Only != nil && !c.Only(id) {
+			continue
+		}
 		resources, err := c.resources(id)
 		if err != nil {
 			return err
@@ -164,7 +171,7 @@ func (c *comparison) compare(ctx context.Context, id policies.CollaborationID, r
 		if len(found.gained)+len(found.lost) == 0 {
 			continue
 		}
-		d := Difference{Owner: c.owner, Member: id, Resource: r, At: at, Gained: found.gained, Lost: found.lost}
+		d := Difference{Owner: c.owner, Member: id, Resource: r, At: at, Gained: found.gained, Lost: found.lost, Was: held.roles, Is: holds.roles}
 		if there {
 			d.Account = is.Account()
 		} else {

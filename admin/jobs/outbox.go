@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +20,11 @@ const (
 	maxAttempts = 16
 	// keptFor is how long a job that was given up can be seen and retried.
 	keptFor = 30 * 24 * time.Hour
+	// insertBatch is how many mails are queued by one statement.
+	insertBatch = 1000
+	// afterOthers is River's priority of mails that come in thousands: nobody waits for
+	// them as one waits for an invitation.
+	afterOthers = 2
 )
 
 // mailArgs is a notice as the queue has it.
@@ -30,8 +36,12 @@ type mailArgs struct {
 func (mailArgs) Kind() string { return "mail" }
 
 // InsertOpts are River's.
-func (mailArgs) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{Queue: queue, MaxAttempts: maxAttempts}
+func (a mailArgs) InsertOpts() river.InsertOpts {
+	o := river.InsertOpts{Queue: queue, MaxAttempts: maxAttempts}
+	if a.Notice.Kind == store.NoticeChanged {
+		o.Priority = afterOthers
+	}
+	return o
 }
 
 // Outbox queues notices. For any number of goroutines.
@@ -58,10 +68,14 @@ func newInserter(pool *pgxpool.Pool) (*river.Client[pgx.Tx], error) {
 
 // Post implements [store.Outbox].
 func (o *Outbox) Post(ctx context.Context, tx pgx.Tx, notices []store.Notice) error {
-	params := make([]river.InsertManyParams, len(notices))
-	for i, n := range notices {
-		params[i].Args = mailArgs{Notice: n}
+	for some := range slices.Chunk(notices, insertBatch) {
+		params := make([]river.InsertManyParams, len(some))
+		for i, n := range some {
+			params[i].Args = mailArgs{Notice: n}
+		}
+		if _, err := o.client.InsertManyTx(ctx, tx, params); err != nil {
+			return err
+		}
 	}
-	_, err := o.client.InsertManyTx(ctx, tx, params)
-	return err
+	return nil
 }

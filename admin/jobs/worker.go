@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,10 +75,7 @@ func (w *worker) write(ctx context.Context, n store.Notice) (mail.Message, error
 		Kind: string(n.Kind), To: m.Email, ToName: m.DisplayName,
 		Owner: nameOf(c.Owner.DisplayName, c.Owner.Email), Member: nameOf(m.DisplayName, m.Email),
 	}
-	l.By = l.Owner
-	if told.By != nil {
-		l.By = nameOf(told.By.DisplayName, told.By.Email)
-	}
+	l.By = namesOf(n, told.By, l.Owner)
 	switch n.Kind { //nolint:exhaustive // the others need nothing more
 	case store.NoticeAccepted, store.NoticeRejected, store.NoticeLeft:
 		l.To, l.ToName = c.Owner.Email, c.Owner.DisplayName
@@ -93,8 +91,41 @@ func (w *worker) write(ctx context.Context, n store.Notice) (mail.Message, error
 		l.Items = itemsOf(c)
 	case store.NoticeActivated:
 		l.Items = itemsOf(c)
+	case store.NoticeChanged:
+		if m.Status != policies.StatusActive { // told by a mail of its own
+			return mail.Message{}, &policies.NotFoundError{Kind: "member", ID: string(n.Member)}
+		}
+		l.Items, l.More = changedItems(n.Changes), n.More
 	}
 	return w.templates.Write(l)
+}
+
+// namesOf are those who made a change, as people call them: owner for the platform, and
+// where nobody is known any more.
+func namesOf(n store.Notice, known []policies.Account, owner string) string {
+	var names []string
+	for _, id := range append([]policies.AccountID{n.By}, n.Also...) {
+		name := ""
+		if id == "" {
+			name = owner
+		}
+		for _, a := range known {
+			if a.ID == id {
+				name = nameOf(a.DisplayName, a.Email)
+			}
+		}
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	switch last := len(names) - 1; last {
+	case -1:
+		return owner
+	case 0:
+		return names[0]
+	default:
+		return strings.Join(names[:last], ", ") + " and " + names[last]
+	}
 }
 
 // nameOf is what people call an account.
@@ -108,7 +139,7 @@ func nameOf(name, email string) string {
 func itemsOf(c store.Collaboration) []mail.Item {
 	items := make([]mail.Item, len(c.Items))
 	for i, shared := range c.Items {
-		items[i].Name = itemName(shared)
+		items[i].Name = itemName(shared.Resource, shared.Name)
 		for _, role := range shared.Roles {
 			items[i].Roles = append(items[i].Roles, role.Name)
 		}
@@ -116,8 +147,31 @@ func itemsOf(c store.Collaboration) []mail.Item {
 	return items
 }
 
-func itemName(i store.CollaborationItem) string {
-	switch i.Resource.Type {
+// changedItems are what changed, with what that means.
+func changedItems(changes []store.SharedChange) []mail.Item {
+	items := make([]mail.Item, len(changes))
+	for i, c := range changes {
+		items[i] = mail.Item{Name: itemName(c.Resource, c.Name), Roles: c.Is, Was: c.Was}
+		switch {
+		case len(c.Was) == 0:
+			items[i].Change = mail.ChangeNew
+		case len(c.Is) == 0:
+			items[i].Change = mail.ChangeEnded
+		case !slices.Equal(c.Was, c.Is):
+			items[i].Change = mail.ChangeRoles
+		case c.Gains && c.Loses:
+			items[i].Change = mail.ChangeOther
+		case c.Gains:
+			items[i].Change = mail.ChangeMore
+		default:
+			items[i].Change = mail.ChangeLess
+		}
+	}
+	return items
+}
+
+func itemName(r policies.Resource, name string) string {
+	switch r.Type {
 	case policies.TypeEnvironments:
 		return "All environments"
 	case policies.TypeGroups:
@@ -126,5 +180,5 @@ func itemName(i store.CollaborationItem) string {
 		return "The account"
 	case policies.TypeEnvironment, policies.TypeGroup:
 	}
-	return nameOf(i.Name, i.Resource.ID)
+	return nameOf(name, r.ID)
 }

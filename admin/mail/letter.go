@@ -14,8 +14,10 @@ type Letter struct {
 	To, ToName string
 	// Owner and Member are the two sides, By who made the change, as people call them.
 	Owner, Member, By string
-	// Items are what is shared.
+	// Items are what is shared, or, in a letter of the kind changed, what changed of it;
+	// More is how many there are beside.
 	Items []Item
+	More  int
 	// Link opens the invitation, until Ends; empty in other mails.
 	Link string
 	Ends time.Time
@@ -25,10 +27,28 @@ type Letter struct {
 type Item struct {
 	Name  string
 	Roles []string
+	// Was are the names of the roles before a change.
+	Was []string
+	// Change is what changed; empty in letters that only say what is shared.
+	Change Change
 }
 
+// Change is what changed of an [Item].
+type Change string
+
+// What can change: it is shared now, or not any more; by other roles; or the roles are
+// the same and allow more, less, or something else.
+const (
+	ChangeNew   Change = "new"
+	ChangeEnded Change = "ended"
+	ChangeRoles Change = "roles"
+	ChangeMore  Change = "more"
+	ChangeLess  Change = "less"
+	ChangeOther Change = "other"
+)
+
 // Kinds is every kind of letter: the templates must have words for each.
-var Kinds = []string{"invited", "resent", "accepted", "rejected", "left", "suspended", "activated", "removed"}
+var Kinds = []string{"invited", "resent", "accepted", "rejected", "left", "suspended", "activated", "removed", "changed"}
 
 // Message is a mail as it is sent. ID is its Message-ID, without the domain: two with
 // one are the same mail.

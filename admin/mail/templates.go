@@ -20,6 +20,8 @@ const (
 	fileWords = "words.tmpl" // the subject and the sentence of each kind
 	fileText  = "mail.txt"   // what stands around the sentence
 	fileHTML  = "mail.html"
+
+	wordsItem = "item" // in the words: what is said of an item
 )
 
 // Templates make messages of letters. Made by [LoadTemplates]; for any number of
@@ -42,7 +44,7 @@ func LoadTemplates(dir string) (*Templates, error) {
 	}
 	var errs [3]error
 	join := map[string]any{"join": func(words []string) string { return strings.Join(words, ", ") }}
-	t.words, errs[0] = template.New(fileWords).Option("missingkey=error").Parse(words)
+	t.words, errs[0] = template.New(fileWords).Option("missingkey=error").Funcs(join).Parse(words)
 	t.text, errs[1] = template.New(fileText).Option("missingkey=error").Funcs(join).Parse(text)
 	t.html, errs[2] = htmltemplate.New(fileHTML).Option("missingkey=error").Funcs(join).Parse(html)
 	if err := errors.Join(errs[:]...); err != nil {
@@ -51,7 +53,10 @@ func LoadTemplates(dir string) (*Templates, error) {
 	for _, kind := range Kinds {
 		trial := Letter{
 			Kind: kind, To: "mia@example.com", Owner: "Owner", Member: "Mia", By: "Ann", Link: "https://example.com/invitations/x",
-			Items: []Item{{"Shop", []string{"Viewer"}}},
+			More: 1,
+		}
+		for _, change := range []Change{"", ChangeNew, ChangeEnded, ChangeRoles, ChangeMore, ChangeLess, ChangeOther} {
+			trial.Items = append(trial.Items, Item{Name: "Shop", Roles: []string{"Viewer"}, Was: []string{"Admin"}, Change: change})
 		}
 		m, err := t.Write(trial)
 		if err != nil {
@@ -83,6 +88,14 @@ type page struct {
 	Letter
 
 	Subject, Body, Ends string
+	Items               []pageItem
+}
+
+// pageItem is an item with what is said of it.
+type pageItem struct {
+	Item
+
+	Says string
 }
 
 // Write makes the message of a letter.
@@ -94,6 +107,13 @@ func (t *Templates) Write(l Letter) (Message, error) {
 		return Message{}, fmt.Errorf("write a mail of the kind %q: %w", l.Kind, err)
 	}
 	p := page{Letter: l, Subject: oneLine(subject.String()), Body: strings.TrimSpace(body.String()), Ends: l.Ends.UTC().Format("2 January 2006, 15:04 MST")}
+	for _, item := range l.Items {
+		var says strings.Builder
+		if err := t.words.ExecuteTemplate(&says, wordsItem, item); err != nil {
+			return Message{}, fmt.Errorf("write what a mail says of an item: %w", err)
+		}
+		p.Items = append(p.Items, pageItem{item, oneLine(says.String())})
+	}
 	if err := errors.Join(t.text.Execute(&text, p), t.html.Execute(&html, p)); err != nil {
 		return Message{}, fmt.Errorf("write a mail of the kind %q: %w", l.Kind, err)
 	}
@@ -107,13 +127,18 @@ func (l Letter) plain() Letter {
 	l.Owner, l.Member, l.By = oneLine(l.Owner), oneLine(l.Member), oneLine(l.By)
 	items := make([]Item, len(l.Items))
 	for i, item := range l.Items {
-		items[i] = Item{Name: oneLine(item.Name), Roles: make([]string, len(item.Roles))}
-		for j, role := range item.Roles {
-			items[i].Roles[j] = oneLine(role)
-		}
+		items[i] = Item{Name: oneLine(item.Name), Roles: plainAll(item.Roles), Was: plainAll(item.Was), Change: item.Change}
 	}
 	l.Items = items
 	return l
+}
+
+func plainAll(names []string) []string {
+	plain := make([]string, len(names))
+	for i, name := range names {
+		plain[i] = oneLine(name)
+	}
+	return plain
 }
 
 // oneLine is s as it may stand in a line, or in a header.

@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	// actionImport is the log's name for it.
+	actionImport = "import"
 	// A batch is applied in one transaction, which is closed when it has this many
 	// documents or rows: enough that the COMMIT is shared, few enough that other
 	// writers wait for a fraction of a second. A document is never divided.

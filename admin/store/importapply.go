@@ -71,10 +71,10 @@ func (tx *tx) applyPlan(p *importPlan) (outcome, error) {
 	}
 	var entries []importEntry
 	for _, d := range changing {
-		if err := d.record.seal("import", tx.now, tx.call.Actor, tx.s.rand); err != nil {
+		if err := d.record.seal(actionImport, tx.now, tx.call.Actor, tx.s.rand); err != nil {
 			return outcome{}, err
 		}
-		tx.queueRevision("import", d.record)
+		tx.queueRevision(actionImport, d.record)
 		for i := range d.record.entries {
 			entries = append(entries, importEntry{d.revision, i, &d.record.entries[i]})
 		}

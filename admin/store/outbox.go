@@ -27,15 +27,18 @@ const (
 	NoticeSuspended NoticeKind = "suspended"
 	NoticeActivated NoticeKind = "activated"
 	NoticeRemoved   NoticeKind = "removed"
+	// NoticeChanged tells what a bundle of edits changed for a member, see [Store.TellNews].
+	NoticeChanged NoticeKind = "changed"
 )
 
 // NoticeKinds is every kind.
 var NoticeKinds = []NoticeKind{
-	NoticeInvited, NoticeResent, NoticeAccepted, NoticeRejected, NoticeLeft, NoticeSuspended, NoticeActivated, NoticeRemoved,
+	NoticeInvited, NoticeResent, NoticeAccepted, NoticeRejected, NoticeLeft, NoticeSuspended, NoticeActivated, NoticeRemoved, NoticeChanged,
 }
 
 // Notice says that the other side of a collaboration is to be told of a change. It
-// holds ids, and neither addresses nor secrets: these are looked up when it is told.
+// holds ids and names of things, and neither addresses nor names of persons nor
+// secrets: these are looked up when it is told.
 type Notice struct {
 	Kind   NoticeKind               `json:"kind"`
 	Owner  policies.AccountID       `json:"owner"`
@@ -44,6 +47,24 @@ type Notice struct {
 	Invitation string `json:"invitation,omitzero"`
 	// By is the account that made the change; empty for the platform itself.
 	By policies.AccountID `json:"by,omitzero"`
+	// Also are further accounts that had a part in a bundle of changes.
+	Also []policies.AccountID `json:"also,omitzero"`
+	// Changes are what a bundle changed, and More is how many there are beside; if both
+	// are empty, it is too much to tell one by one.
+	Changes []SharedChange `json:"changes,omitzero"`
+	More    int            `json:"more,omitzero"`
+}
+
+// SharedChange is what changed for a member on one resource.
+type SharedChange struct {
+	Resource policies.Resource `json:"resource"`
+	Name     string            `json:"name,omitzero"`
+	// Was and Is are the names of the roles that counted, and that count.
+	Was []string `json:"was,omitzero"`
+	Is  []string `json:"is,omitzero"`
+	// Gains and Loses say whether the member may do more than before, and less.
+	Gains bool `json:"gains,omitzero"`
+	Loses bool `json:"loses,omitzero"`
 }
 
 // Outbox takes notices in the transaction of the change that they tell of: so none
@@ -123,6 +144,7 @@ func noticeOf(before, after memberRow) NoticeKind {
 const (
 	// $2 is now, see selectCollaborations.
 	sqlToldCollaboration = selectCollaborations + ` where c.owner = $1 and c.id = $3`
+	sqlAccountsByID      = `select id, email, email_key, display_name, created_at, revision from accounts where id = any ($1::text[]) order by id`
 )
 
 // Told is what a notice is told with: everything as it is now.
@@ -132,8 +154,8 @@ type Told struct {
 	// Invitation is the present one, and ExpiresAt its end; empty without one.
 	Invitation string
 	ExpiresAt  time.Time
-	// By is who made the change; nil if that is the platform or an account that is gone.
-	By *policies.Account
+	// By are those who made the change, and are known; none if that is the platform.
+	By []policies.Account
 }
 
 // Tell finds what a notice is told with. A NotFoundError says that there is nobody
@@ -143,7 +165,7 @@ func (s *Store) Tell(ctx context.Context, n Notice) (Told, error) {
 	now := policies.NormalizeTime(s.clock())
 	members := readRows(batch, pgx.RowToStructByName[memberRow], sqlMember, n.Owner, n.Member)
 	shared := readRows(batch, pgx.RowToStructByName[collaborationRow], sqlToldCollaboration, n.Owner, now, n.Member)
-	by := readRows(batch, pgx.RowToStructByName[accountRow], sqlAccount, n.By)
+	by := readRows(batch, pgx.RowToStructByName[accountRow], sqlAccountsByID, append([]policies.AccountID{n.By}, n.Also...))
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return Told{}, translate(err)
 	}
@@ -159,9 +181,8 @@ func (s *Store) Tell(ctx context.Context, n Notice) (Told, error) {
 	if m.Invitation != nil && m.effectiveStatus(now) == policies.StatusPending {
 		told.Invitation, told.ExpiresAt = *m.Invitation, policies.NormalizeTime(*m.InvitationExpiresAt)
 	}
-	if a, known := by.one(); known {
-		account := a.account()
-		told.By = &account
+	for _, a := range by.rows {
+		told.By = append(told.By, a.account())
 	}
 	return told, errors.Join(errs[:]...)
 }

@@ -205,7 +205,7 @@ var grantStatements = []string{
 	`grant select on usher_schema, ` + migrationsTable + ` to %s`,
 	`grant select, update on platform to %s`,
 	`grant select, insert, update, delete on policies_in_force, system_policies, accounts, groups, environments, environment_groups,
-     policies, roles, role_policies, collaborations, grants, tokens, idempotency_keys, invitation_links, invitations_sent to %s`,
+     policies, roles, role_policies, collaborations, grants, tokens, idempotency_keys, invitation_links, invitations_sent, untold_changes to %s`,
 	`revoke update, delete, truncate on revisions, changes from %s`,
 	`grant select on river_migration to %s`,
 	`grant select, insert, update, delete on river_job, river_leader, river_queue to %s`,

@@ -175,6 +175,7 @@ func (s *Store) finish(tx *tx, action string) (outcome, error) {
 	if err := tx.post(action); err != nil {
 		return outcome{}, err
 	}
+	tx.keepUntold(action, record)
 	tx.log(action, record)
 	return s.commit(tx)
 }

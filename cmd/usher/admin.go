@@ -27,11 +27,12 @@ type adminCommand struct {
 	InvitationsPerOwner   int `default:"500" help:"How many invitations an account may send in an hour; 0: any number."`
 	InvitationsPerAddress int `default:"20"  help:"How many invitations an address may be sent in an hour; 0: any number."`
 
-	RegistrationURL string `placeholder:"URL"   help:"The platform's hook that makes an account for whoever accepts an invitation by its link: POST {email, display_name} gives {id}."`
-	SMTPURL         string `name:"smtp-url" placeholder:"URL" help:"The mail server, smtp://USER:PASSWORD@HOST:587 or smtps://…; without it no mails are sent."`
-	MailFrom        string `placeholder:"ADDRESS" help:"What mails come from, e.g. 'usher <usher@example.com>'."`
-	MailReplyTo     string `placeholder:"ADDRESS" help:"Where answers to mails go, if not to --mail-from."`
-	MailTemplates   string `placeholder:"DIR"     help:"Templates of mails that replace the built-in ones: words.tmpl, mail.txt, mail.html."`
+	RegistrationURL string        `placeholder:"URL"   help:"The platform's hook that makes an account for whoever accepts an invitation by its link: POST {email, display_name} gives {id}."`
+	SMTPURL         string        `name:"smtp-url" placeholder:"URL" help:"The mail server, smtp://USER:PASSWORD@HOST:587 or smtps://…; without it no mails are sent."`
+	MailFrom        string        `placeholder:"ADDRESS" help:"What mails come from, e.g. 'usher <usher@example.com>'."`
+	MailReplyTo     string        `placeholder:"ADDRESS" help:"Where answers to mails go, if not to --mail-from."`
+	MailTemplates   string        `placeholder:"DIR"     help:"Templates of mails that replace the built-in ones: words.tmpl, mail.txt, mail.html."`
+	MailWindow      time.Duration `default:"1m" help:"How long edits of what is shared are gathered into one mail; 0: not at all."`
 
 	RegistrationToken string `placeholder:"TOKEN" help:"The bearer token that the hook is called with."`
 	OIDCIssuer        string `name:"oidc-issuer"        help:"The platform's OpenID provider: accounts call /v1 with its JWTs. None, if empty." placeholder:"URL"`
@@ -66,13 +67,16 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 		DecisionRetention: c.DecisionRetention, ReadRetention: c.ReadRetention, InvitationTTL: c.InvitationTTL,
 		Identity:        identity.Options{Issuer: c.OIDCIssuer, Audience: c.OIDCAudience, AccountClaim: c.OIDCAccountClaim},
 		RegistrationURL: c.RegistrationURL, RegistrationToken: c.RegistrationToken,
-		SMTPURL: c.SMTPURL, MailFrom: c.MailFrom, MailReplyTo: c.MailReplyTo, MailTemplates: c.MailTemplates, Logger: log,
+		SMTPURL: c.SMTPURL, MailFrom: c.MailFrom, MailReplyTo: c.MailReplyTo, MailTemplates: c.MailTemplates, MailWindow: c.MailWindow, Logger: log,
 	}
 	if options.InvitationsPerOwner = c.InvitationsPerOwner; c.InvitationsPerOwner == 0 {
 		options.InvitationsPerOwner = -1
 	}
 	if options.InvitationsPerAddress = c.InvitationsPerAddress; c.InvitationsPerAddress == 0 {
 		options.InvitationsPerAddress = -1
+	}
+	if options.MailWindow == 0 {
+		options.MailWindow = -1
 	}
 	if options.MinRevisionWait == 0 {
 		options.MinRevisionWait = -1 // not at all, where 0 is the default
