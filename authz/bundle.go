@@ -1,10 +1,32 @@
 package authz
 
 import (
+	"context"
+	"fmt"
 	"iter"
 
 	"github.com/usher-authz/usher/policies"
 )
+
+// BundleState is the state that a bundle holds; reuse is a policy that it may have, or
+// nil. The error says what of the bundle contradicts what.
+func BundleState(ctx context.Context, contents *policies.BundleContents, reuse *Policy) (*State, error) {
+	b := NewBuilder(Header{Platform: contents.PlatformID(), Revision: contents.Revision()})
+	b.Reuse(reuse)
+	for object, err := range contents.Objects() {
+		if err == nil {
+			err = b.Add(object)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("build the state of the bundle: %w", err)
+		}
+	}
+	state, err := b.Build(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("build the state of the bundle: %w", err)
+	}
+	return state, nil
+}
 
 // PlatformData is the state as the bundle compiler reads it. Each account's data
 // are made when they are asked for, so that a bundle of a large platform needs the

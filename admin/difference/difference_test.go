@@ -36,7 +36,7 @@ func embeddedPolicy(tb testing.TB) *authz.Policy {
 // objects are those of a document, and of the accounts of its members.
 func objects(tb testing.TB, doc policies.Document) []policies.Object {
 	tb.Helper()
-	all, err := policiestest.DocumentObjects(doc)
+	all, err := doc.Objects()
 	require.NoError(tb, err)
 	for _, m := range doc.Members {
 		if m.Account.ID != nil {

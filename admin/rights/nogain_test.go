@@ -277,7 +277,7 @@ func embeddedPolicy(tb testing.TB) *authz.Policy {
 
 func objectsOf(tb testing.TB, doc policies.Document) []policies.Object {
 	tb.Helper()
-	all, err := policiestest.DocumentObjects(doc)
+	all, err := doc.Objects()
 	require.NoError(tb, err)
 	return all
 }

@@ -147,7 +147,7 @@ func objectsOf(tb testing.TB, docs []policies.Document) []policies.Object {
 		known[d.Account.ID] = true
 	}
 	for _, d := range docs {
-		objects, err := policiestest.DocumentObjects(d)
+		objects, err := d.Objects()
 		require.NoError(tb, err)
 		all = append(all, objects...)
 		for _, m := range d.Members {

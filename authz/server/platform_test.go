@@ -85,7 +85,7 @@ func newStateAt(t require.TestingT, revision policies.Revision, documents ...pol
 		}
 	}
 	for _, document := range documents {
-		objects, err := policiestest.DocumentObjects(document)
+		objects, err := document.Objects()
 		require.NoError(t, err)
 		for _, object := range objects {
 			if object.Kind != policies.KindAccount {

@@ -206,21 +206,13 @@ func (b *bundle) use(ctx context.Context, from io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("read the bundle: %w", err)
 	}
-	builder := authz.NewBuilder(authz.Header{Platform: contents.PlatformID(), Revision: contents.Revision()})
+	var reuse *authz.Policy
 	if before := b.State(); before != nil {
-		builder.Reuse(before.Policy())
+		reuse = before.Policy()
 	}
-	for object, err := range contents.Objects() {
-		if err == nil {
-			err = builder.Add(object)
-		}
-		if err != nil {
-			return fmt.Errorf("build the state of the bundle: %w", err)
-		}
-	}
-	state, err := builder.Build(ctx)
+	state, err := authz.BundleState(ctx, contents, reuse)
 	if err != nil {
-		return fmt.Errorf("build the state of the bundle: %w", err)
+		return err
 	}
 	return b.Reset(state)
 }

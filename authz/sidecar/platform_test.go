@@ -201,7 +201,7 @@ func serveFeed(t *testing.T, documents ...policies.Document) *admin {
 		for _, member := range document.Members {
 			add(policies.KindAccount, string(*member.Account.ID), policies.AccountBody{})
 		}
-		objects, err := policiestest.DocumentObjects(document)
+		objects, err := document.Objects()
 		require.NoError(t, err)
 		for _, object := range objects {
 			require.NoError(t, builder.Add(object))

@@ -22,8 +22,9 @@ type whatCanCommand struct {
 
 // Help is shown by --help below the options.
 func (*whatCanCommand) Help() string {
-	return "An email address needs the scope resources. Without TYPE:ID resources are found by the actions of the catalogue, and, where --admin-url is given, by those of the custom policies of all who " +
-		"share with the account: the token then needs the scopes collaboration and act-as too.\n\n" +
+	return "An email address needs the scope resources. Without TYPE:ID resources are found by the actions of the catalogue, and, " +
+		"where --admin-url is given, by those of the custom policies of all who share with the account: the token then needs the scopes " +
+		"collaboration and act-as too.\n\n" +
 		"Examples: usher what-can gita environment:wiki; usher what-can gita@northwind.example --output json"
 }
 

@@ -1,13 +1,9 @@
 package policiestest
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"iter"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/usher-authz/usher/policies"
 )
@@ -35,7 +31,7 @@ func NewDocumentsPlatform(revision policies.Revision, policy policies.PolicyInFo
 				subjects[*m.Account.ID] = true
 			}
 		}
-		objects, err := DocumentObjects(doc)
+		objects, err := doc.Objects()
 		if err != nil {
 			return nil, err
 		}
@@ -48,52 +44,6 @@ func NewDocumentsPlatform(revision policies.Revision, policy policies.PolicyInFo
 	p.subjects = slices.Sorted(maps.Keys(subjects))
 	p.owners = slices.Sorted(maps.Keys(p.accounts))
 	return p, nil
-}
-
-// DocumentObjects are the objects of a document, in the order of snapshots. The
-// members get ids made of the owner's and their place.
-func DocumentObjects(doc policies.Document) ([]policies.Object, error) {
-	var all []policies.Object
-	var failed error
-	owner := doc.Account.ID
-	add := func(kind policies.Kind, of policies.AccountID, id string, body any) {
-		o, err := policies.NewObject(kind, of, id, body)
-		if err != nil && failed == nil {
-			failed = err
-		}
-		all = append(all, o)
-	}
-	add(policies.KindAccount, "", string(owner), policies.AccountBody{})
-	for _, g := range doc.Groups {
-		add(policies.KindGroup, owner, string(g.ID), policies.GroupBody{Parent: g.Parent})
-	}
-	for _, e := range doc.Environments {
-		add(policies.KindEnvironment, owner, string(e.ID), policies.EnvironmentBody{Groups: e.Groups})
-	}
-	for _, p := range doc.Policies {
-		add(policies.KindPolicy, owner, string(p.ID), policies.PolicyBody{Resources: p.Resources, Actions: p.Actions})
-	}
-	for _, r := range doc.Roles {
-		add(policies.KindRole, owner, string(r.ID), policies.RoleBody{Name: r.Name, Policies: r.Policies, ReceiveLoadAlerts: r.ReceiveLoadAlerts})
-	}
-	for i, m := range doc.Members {
-		add(policies.KindMember, owner, memberID(owner, i), policies.MemberBody{Account: m.Account.ID, Status: m.Status})
-	}
-	for i, m := range doc.Members {
-		for _, g := range m.Grants {
-			key := policies.GrantKey{Member: policies.CollaborationID(memberID(owner, i)), Resource: g.Resource}
-			add(policies.KindGrant, owner, key.String(), policies.GrantBody{Roles: g.Roles, ExpiresAt: g.ExpiresAt})
-		}
-	}
-	if failed != nil {
-		return nil, fmt.Errorf("the objects of account %q: %w", owner, failed)
-	}
-	return all, nil
-}
-
-func memberID(owner policies.AccountID, i int) string {
-	sum := sha256.Sum256([]byte(owner)) // the owner's id may be too long to add to
-	return hex.EncodeToString(sum[:8]) + "-" + strconv.Itoa(i+1)
 }
 
 func values(objects []policies.Object) iter.Seq2[policies.Object, error] {
