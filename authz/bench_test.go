@@ -204,8 +204,10 @@ func BenchmarkEvaluation(b *testing.B) {
 	misses := func(n int) {
 		for range n {
 			i++
-			made, err := e.evaluate(context.Background(), e.current.Load(), &questions[i%len(questions)], e.now())
-			if err != nil || made.permissions.found.Level == "" {
+			q := &questions[i%len(questions)]
+			k, _ := keyOf(q)
+			made, err := e.evaluate(context.Background(), e.current.Load(), k, q, e.now())
+			if err != nil || made.permissions.level == "" {
 				b.Fatal(made, err)
 			}
 		}

@@ -1,23 +1,13 @@
 package authz
 
 import (
-	"strings"
 	"sync/atomic"
-
-	"github.com/maypok86/otter/v2"
 
 	"github.com/usher-authz/usher/policies"
 )
 
-// cache keeps permissions by subject and resource, up to a limit. Applying a
-// change never walks it: an entry carries the revision that it was computed at,
-// and what it rests on carries the revision that last touched it.
-type cache struct {
-	entries *otter.Cache[cacheKey, *entry]
-}
-
 // cacheKey is (subject, resource); the subject is an account, the type of the
-// resource its place in policies.ResourceTypes, since a number is hashed faster
+// resource its place in policies.ResourceTypes, since a number is compared faster
 // than a name.
 type cacheKey struct {
 	subject policies.AccountID
@@ -58,66 +48,57 @@ func kindOf(t policies.ResourceType) uint8 {
 	}
 }
 
-// clone keeps the key without what its strings were cut from: a request's body.
+// clone keeps the key without what its strings were cut from, a request's body, and
+// both beside each other: comparing them touches one place in memory.
 func (k cacheKey) clone() cacheKey {
-	return cacheKey{policies.AccountID(strings.Clone(string(k.subject))), strings.Clone(k.id), k.kind}
+	both := string(k.subject) + k.id
+	at := len(k.subject)
+	return cacheKey{policies.AccountID(both[:at]), both[at:], k.kind}
 }
 
 func (k cacheKey) resource() policies.Resource {
 	return policies.Resource{Type: policies.ResourceTypes[k.kind], ID: k.id}
 }
 
-// entry is what was found for a key at one root.
+// entry is what was found for a key at one root. Applying a change never walks the
+// cache: an entry carries the revision that it was computed at, and what it rests on
+// carries the revision that last touched it.
 type entry struct {
-	permissions *Permissions
+	key         cacheKey
+	permissions Permissions
 	revision    policies.Revision // of that root
 	number      uint64            // of that root
 	// held is the number of the last root at which the entry was found to hold, so
 	// that a root costs each entry one look at the stamps, and a hit none.
 	held atomic.Uint64
-}
-
-func newCache(limit int) (*cache, error) {
-	entries, err := otter.New(&otter.Options[cacheKey, *entry]{MaximumSize: limit})
-	if err != nil {
-		return nil, err
-	}
-	return &cache{entries}, nil
+	used atomic.Bool // since the cache last looked for what may go
 }
 
 // find gives the entry of k if it may be used at r and now.
-func (c *cache) find(r *root, k cacheKey, now int64) *entry {
-	found, ok := c.entries.GetIfPresent(k)
-	if !ok || !found.permissions.freshAt(now) {
+func (c *cache) find(r *root, k *cacheKey, now int64) *entry {
+	found := c.get(k)
+	if found == nil || !found.permissions.freshAt(now) {
 		return nil
 	}
 	if found.held.Load() == r.number {
 		return found
 	}
-	if !found.holds(r, k) {
+	if !found.holds(r) {
 		return nil
 	}
 	found.held.Store(r.number)
 	return found
 }
 
-// put keeps what was computed at r, unless something newer stands there.
-func (c *cache) put(k cacheKey, made *entry) {
-	if have, ok := c.entries.GetIfPresent(k); ok && have.number > made.number {
-		return
-	}
-	c.entries.Set(k.clone(), made)
-}
-
 // holds tells whether what e rests on is the same in r as where e was computed:
 // the table in doc.go, read from the other side.
-func (e *entry) holds(r *root, k cacheKey) bool {
-	s := r.state
+func (e *entry) holds(r *root) bool {
+	s, k := r.state, &e.key
 	if e.number < r.since || e.revision > s.header.Revision || !s.Known(k.subject) {
 		return false
 	}
 	owner, ok := s.OwnerOf(k.resource())
-	if !ok || owner != e.permissions.found.Owner {
+	if !ok || owner != e.permissions.owner {
 		return false
 	}
 	a, ok := s.accounts.get(owner)
@@ -133,7 +114,3 @@ func (e *entry) holds(r *root, k cacheKey) bool {
 	at, ok := a.environments.get(policies.EnvironmentID(k.id))
 	return ok && at.changed <= e.revision
 }
-
-func (c *cache) clear() { c.entries.InvalidateAll() }
-
-func (c *cache) len() int { return c.entries.EstimatedSize() }

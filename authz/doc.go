@@ -50,7 +50,7 @@
 //     now < its end, on a hit too.
 //   - A hit does not allocate. Those who miss the same thing at the same time wait
 //     for one evaluation.
-//   - The cache is bounded (otter). What is unknown takes no room in it.
+//   - The cache is bounded. What is unknown takes no room in it.
 //   - After an error all is as it was before.
 //
 // # What survives in the cache
@@ -79,6 +79,6 @@
 //
 // view.go, decision.go: the words. account.go, state.go, edit.go, verify.go,
 // build.go: the state. store.go, policy.go, results.go: Rego. permissions.go,
-// cache.go, flight.go, engine.go: a check. objects.go, bundle.go,
+// commons.go, cache.go, buckets.go, flight.go, engine.go: a check. objects.go, bundle.go,
 // permissions_codec.go: the ways out.
 package authz

@@ -87,13 +87,10 @@ func New(o Options) (*Engine, error) {
 	if o.MinRevisionWait == 0 {
 		o.MinRevisionWait = DefaultMinRevisionWait
 	}
-	made, err := newCache(o.CacheLimit)
-	if err != nil {
-		return nil, fmt.Errorf("make the cache: %w", err)
-	}
-	e := &Engine{clock: o.Clock, wait: o.MinRevisionWait, logger: o.Logger, cache: made}
+	e := &Engine{clock: o.Clock, wait: o.MinRevisionWait, logger: o.Logger, cache: newCache(o.CacheLimit)}
 	e.flights.flights = map[flightKey]*flight{}
 	e.current.Store(&root{next: make(chan struct{})})
+	var err error
 	e.metrics, err = newEngineMetrics(e, o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
@@ -275,7 +272,7 @@ func (e *Engine) hit(r *root, q *Question, now int64) *entry {
 	if q.Explain || !ok {
 		return nil
 	}
-	found := e.cache.find(r, k, now)
+	found := e.cache.find(r, &k, now)
 	if found != nil {
 		e.metrics.hits.inc()
 	}
@@ -307,21 +304,21 @@ func (e *Engine) resolve(ctx context.Context, r *root, q Question) (*Permissions
 	e.metrics.misses.Inc()
 	k, ok := keyOf(&q)
 	if !ok {
-		made, err := e.evaluate(ctx, r, &q, e.now())
+		made, err := e.evaluate(ctx, r, k, &q, e.now())
 		if err != nil {
 			return nil, err
 		}
-		return made.permissions, nil
+		return &made.permissions, nil
 	}
 	for {
 		made, led, err := e.flights.do(ctx, flightKey{k, r.number}, func(ctx context.Context) (*entry, error) {
 			now := e.now()
-			if found := e.cache.find(r, k, now); found != nil {
+			if found := e.cache.find(r, &k, now); found != nil {
 				return found, nil // another flight landed in between
 			}
-			made, err := e.evaluate(ctx, r, &q, now)
+			made, err := e.evaluate(ctx, r, k, &q, now)
 			if err == nil && made.cacheable() {
-				e.cache.put(k, made)
+				e.cache.put(made)
 			}
 			return made, err
 		})
@@ -330,7 +327,7 @@ func (e *Engine) resolve(ctx context.Context, r *root, q Question) (*Permissions
 		}
 		// Whoever waited may have waited until a grant ended.
 		if led || made.permissions.freshAt(e.now()) {
-			return made.permissions, nil
+			return &made.permissions, nil
 		}
 	}
 }
@@ -338,11 +335,11 @@ func (e *Engine) resolve(ctx context.Context, r *root, q Question) (*Permissions
 // cacheable: unknown subjects and resources are never kept, so that asking for
 // what is not there cannot fill the cache.
 func (e *entry) cacheable() bool {
-	reason := e.permissions.found.Reason
+	reason := e.permissions.reason
 	return reason != policies.ReasonUnknownSubject && reason != policies.ReasonUnknownResource
 }
 
-func (e *Engine) evaluate(ctx context.Context, r *root, q *Question, now int64) (*entry, error) {
+func (e *Engine) evaluate(ctx context.Context, r *root, k cacheKey, q *Question, now int64) (*entry, error) {
 	defer e.metrics.evaluated(time.Now())
 	at := time.Unix(0, now)
 	policy := r.state.policy
@@ -356,7 +353,7 @@ func (e *Engine) evaluate(ctx context.Context, r *root, q *Question, now int64) 
 		e.metrics.failed.Inc()
 		return nil, fmt.Errorf("keep what %q may do on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
 	}
-	made := &entry{permissions: permissions, revision: r.state.header.Revision, number: r.number}
+	made := &entry{key: k, permissions: *permissions, revision: r.state.header.Revision, number: r.number}
 	made.held.Store(r.number)
 	return made, nil
 }
@@ -378,7 +375,7 @@ func (e *Engine) Effective(ctx context.Context, subject policies.AccountID, reso
 
 func (e *Engine) permissions(ctx context.Context, r *root, q Question, now int64) (*Permissions, error) {
 	if found := e.hit(r, &q, now); found != nil {
-		return found.permissions, nil
+		return &found.permissions, nil
 	}
 	return e.resolve(ctx, r, q)
 }

@@ -12,6 +12,17 @@ import (
 
 // Permissions is an [Effective] in the compact form that caches keep: it decides
 // on any action with a few look-ups and no allocation. It is immutable.
+type Permissions struct {
+	*common
+
+	owner      policies.AccountID
+	validUntil string
+	// Used while since ≤ now < until, in nanoseconds of Unix time.
+	since, until int64
+}
+
+// common is what the permissions of many subjects on many resources have in common:
+// there are few kinds of it, each is held once, and so it is near when it is needed.
 //
 // The actions that are granted are bits, in the order of Policy.names. The number
 // of bits set below an action's is its place in which, and that leads to the
@@ -22,24 +33,24 @@ import (
 //	sets   [env.view] [env.start env.view] …
 //
 // Actions that only custom policies name are few, and stand in extra, sorted.
-type Permissions struct {
-	policy   *Policy
-	found    Effective // without Policies
-	policies []policies.PolicyID
-	bits     []uint64
-	which    []uint16
-	extra    []policies.ActionName
-	extraOf  []uint16
-	sets     [][]policies.PolicyID
-	// Used while since ≤ now < until, in nanoseconds of Unix time.
-	since, until int64
+type common struct {
+	policy            *Policy
+	reason            policies.Reason
+	level             policies.Level
+	roles             []string
+	receiveLoadAlerts bool
+	policies          []policies.PolicyID
+	bits              []uint64
+	which             []uint16
+	extra             []policies.ActionName
+	extraOf           []uint16
+	sets              [][]policies.PolicyID
 }
 
 // Compact makes the compact form of e, which was computed under p at the time at.
 // The error is that of a valid_until that is no time.
 func (p *Policy) Compact(e *Effective, at time.Time) (*Permissions, error) {
-	made := &Permissions{policy: p, found: *e, since: at.UnixNano(), until: math.MaxInt64}
-	made.found.Policies = nil
+	made := &Permissions{owner: e.Owner, validUntil: e.ValidUntil, since: at.UnixNano(), until: math.MaxInt64}
 	if e.ValidUntil != "" {
 		ends, err := time.Parse(time.RFC3339Nano, e.ValidUntil)
 		if err != nil {
@@ -47,14 +58,16 @@ func (p *Policy) Compact(e *Effective, at time.Time) (*Permissions, error) {
 		}
 		made.until = saturated(ends)
 	}
+	c := &common{policy: p, reason: e.Reason, level: e.Level, roles: e.Roles, receiveLoadAlerts: e.ReceiveLoadAlerts}
 	of := map[policies.ActionName][]policies.PolicyID{}
 	for _, given := range e.Policies {
-		made.policies = append(made.policies, given.ID)
+		c.policies = append(c.policies, given.ID)
 		for _, name := range given.Actions {
 			of[name] = append(of[name], given.ID)
 		}
 	}
-	made.index(of)
+	c.index(of)
+	made.common = p.commons.share(c)
 	return made, nil
 }
 
@@ -69,7 +82,7 @@ func saturated(t time.Time) int64 {
 }
 
 // index fills in the bits; of has the sorted policies that grant each action.
-func (p *Permissions) index(of map[policies.ActionName][]policies.PolicyID) {
+func (p *common) index(of map[policies.ActionName][]policies.PolicyID) {
 	type numbered struct {
 		name   policies.ActionName
 		number int
@@ -103,7 +116,7 @@ func (p *Permissions) index(of map[policies.ActionName][]policies.PolicyID) {
 
 // setOf finds or adds one list of policies. A role has a few dozen policies, and
 // few actions stand in two of them.
-func (p *Permissions) setOf(ids []policies.PolicyID) int {
+func (p *common) setOf(ids []policies.PolicyID) int {
 	for i, have := range p.sets {
 		if slices.Equal(have, ids) {
 			return i
@@ -115,7 +128,7 @@ func (p *Permissions) setOf(ids []policies.PolicyID) int {
 
 // granting gives the policies that grant the action, nil if none does, and
 // whether the action is one of the catalogue's.
-func (p *Permissions) granting(name policies.ActionName) (ids []policies.PolicyID, system bool) {
+func (p *common) granting(name policies.ActionName) (ids []policies.PolicyID, system bool) {
 	number, ok := p.policy.numbers[name]
 	if !ok {
 		if at, found := slices.BinarySearch(p.extra, name); found {
@@ -147,7 +160,7 @@ func (p *Permissions) freshAt(now int64) bool { return p.since <= now && now < p
 // from, or one at which they still hold. It explains nothing.
 func (p *Permissions) Decide(view View, q *Question) Decision {
 	action := policies.ActionName(q.Action)
-	d := Decision{Reason: p.found.Reason, Owner: p.found.Owner, Revision: view.Revision()}
+	d := Decision{Reason: p.reason, Owner: p.owner, Revision: view.Revision()}
 	if d.Reason == policies.ReasonUnknownSubject || d.Reason == policies.ReasonUnknownResource {
 		return d
 	}
@@ -160,7 +173,7 @@ func (p *Permissions) Decide(view View, q *Question) Decision {
 		d.Allow = d.Reason == policies.ReasonOwner
 		return d
 	}
-	d.Level, d.Roles, d.ValidUntil = p.found.Level, p.found.Roles, p.found.ValidUntil
+	d.Level, d.Roles, d.ValidUntil = p.level, p.roles, p.validUntil
 	if granting == nil {
 		d.Reason = policies.ReasonActionNotGranted
 		return d
@@ -176,8 +189,10 @@ func knownToOwner(view View, owner policies.AccountID, action policies.ActionNam
 
 // Effective is what [Policy.Compact] was given.
 func (p *Permissions) Effective() *Effective {
-	e := p.found
-	if p.found.Level == "" {
+	e := Effective{
+		Reason: p.reason, Owner: p.owner, Level: p.level, Roles: p.roles, ReceiveLoadAlerts: p.receiveLoadAlerts, ValidUntil: p.validUntil,
+	}
+	if p.level == "" {
 		return &e
 	}
 	e.Policies = make([]EffectivePolicy, len(p.policies))
@@ -187,7 +202,7 @@ func (p *Permissions) Effective() *Effective {
 	return &e
 }
 
-func (p *Permissions) actionsOf(id policies.PolicyID) []policies.ActionName {
+func (p *common) actionsOf(id policies.PolicyID) []policies.ActionName {
 	names := []policies.ActionName{}
 	for _, name := range p.policy.names {
 		if ids, _ := p.granting(name); slices.Contains(ids, id) {

@@ -14,18 +14,18 @@ import (
 )
 
 // Owner of the resource that the permissions are of; empty for what is unknown.
-func (p *Permissions) Owner() policies.AccountID { return p.found.Owner }
+func (p *Permissions) Owner() policies.AccountID { return p.owner }
 
 // Reason is what ended the search; empty when a level was found.
-func (p *Permissions) Reason() policies.Reason { return p.found.Reason }
+func (p *Permissions) Reason() policies.Reason { return p.reason }
 
 // Size is about what the permissions hold in memory, in bytes, without the policy
 // in force, which all share.
 func (p *Permissions) Size() int {
 	const word, text = 8, int(unsafe.Sizeof(""))
-	size := int(unsafe.Sizeof(*p)) + len(p.found.Owner) + len(p.found.ValidUntil) +
+	size := int(unsafe.Sizeof(*p)+unsafe.Sizeof(*p.common)) + len(p.owner) + len(p.validUntil) +
 		word*len(p.bits) + 2*(len(p.which)+len(p.extraOf)) + text*(len(p.policies)+len(p.extra))
-	for _, role := range p.found.Roles {
+	for _, role := range p.roles {
 		size += text + len(role)
 	}
 	for _, name := range p.extra {
@@ -40,7 +40,7 @@ func (p *Permissions) Size() int {
 // The binary form of permissions, for stores outside the process:
 //
 //	SINCE                   varint, nanoseconds of Unix time
-//	REASON OWNER LEVEL VALID_UNTIL    each a length and bytes
+//	OWNER VALID_UNTIL REASON LEVEL    each a length and bytes
 //	ALERTS                  0 or 1
 //	ROLES                   a number of texts
 //	POLICIES                a number of them, each: its place in the catalogue + 1,
@@ -57,17 +57,21 @@ func (p *Permissions) Size() int {
 // AppendBinary appends the binary form to dst.
 func (p *Permissions) AppendBinary(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, p.since)
-	dst = appendText(dst, p.found.Reason)
-	dst = appendText(dst, p.found.Owner)
-	dst = appendText(dst, p.found.Level)
-	dst = appendText(dst, p.found.ValidUntil)
+	dst = appendText(dst, p.owner)
+	dst = appendText(dst, p.validUntil)
+	return p.appendBinary(dst)
+}
+
+func (p *common) appendBinary(dst []byte) []byte {
+	dst = appendText(dst, p.reason)
+	dst = appendText(dst, p.level)
 	alerts := byte(0)
-	if p.found.ReceiveLoadAlerts {
+	if p.receiveLoadAlerts {
 		alerts = 1
 	}
 	dst = append(dst, alerts)
-	dst = appendNumber(dst, len(p.found.Roles))
-	for _, role := range p.found.Roles {
+	dst = appendNumber(dst, len(p.roles))
+	for _, role := range p.roles {
 		dst = appendText(dst, role)
 	}
 	place := make(map[policies.PolicyID]int, len(p.policies))
@@ -117,31 +121,31 @@ func (p *Policy) appendPolicy(dst []byte, id policies.PolicyID) []byte {
 // no more memory than a small multiple of data's length.
 func (p *Policy) DecodePermissions(data []byte) (*Permissions, error) {
 	d := permissionsDecoder{rest: data}
-	made := &Permissions{policy: p, since: d.varint(), until: math.MaxInt64}
-	made.found.Reason = policies.Reason(d.text())
-	made.found.Owner = policies.AccountID(d.text())
-	made.found.Level = policies.Level(d.text())
-	made.found.ValidUntil = d.text()
-	made.found.ReceiveLoadAlerts = d.number(1) == 1
-	made.found.Roles = d.texts()
-	if (made.found.Reason == "") != (made.found.Level != "") {
-		d.fail("a reason with a level, or neither")
+	made := &Permissions{
+		since: d.varint(), until: math.MaxInt64, owner: policies.AccountID(d.text()), validUntil: d.text(),
 	}
-	if made.found.ValidUntil != "" {
-		ends, err := time.Parse(time.RFC3339Nano, made.found.ValidUntil)
+	if made.validUntil != "" {
+		ends, err := time.Parse(time.RFC3339Nano, made.validUntil)
 		if err != nil {
 			d.fail("valid_until is no time")
 		}
 		made.until = saturated(ends)
 	}
-	d.policies(made)
-	d.grants(made)
+	c := &common{
+		policy: p, reason: policies.Reason(d.text()), level: policies.Level(d.text()), receiveLoadAlerts: d.number(1) == 1, roles: d.texts(),
+	}
+	if (c.reason == "") != (c.level != "") {
+		d.fail("a reason with a level, or neither")
+	}
+	d.policies(c)
+	d.grants(c)
 	if len(d.rest) > 0 {
 		d.fail("there is something after the end")
 	}
 	if d.err != nil {
 		return nil, fmt.Errorf("decode permissions: %w", d.err)
 	}
+	made.common = p.commons.share(c)
 	return made, nil
 }
 
@@ -206,7 +210,7 @@ func (d *permissionsDecoder) texts() []string {
 	return list
 }
 
-func (d *permissionsDecoder) policies(made *Permissions) {
+func (d *permissionsDecoder) policies(made *common) {
 	system := made.policy.source.Catalogue.Policies
 	n := d.count()
 	if n > 0 {
@@ -222,7 +226,7 @@ func (d *permissionsDecoder) policies(made *Permissions) {
 }
 
 // grants reads bits, sets, which and extra.
-func (d *permissionsDecoder) grants(made *Permissions) {
+func (d *permissionsDecoder) grants(made *common) {
 	granted := d.bits(made)
 	n := d.count()
 	if n > 0 {
@@ -262,12 +266,12 @@ func (d *permissionsDecoder) grants(made *Permissions) {
 }
 
 // set reads a place in the sets.
-func (d *permissionsDecoder) set(made *Permissions) uint16 {
+func (d *permissionsDecoder) set(made *common) uint16 {
 	return uint16(d.number(min(len(made.sets)-1, math.MaxUint16)))
 }
 
 // bits reads the bits, and gives how many are set.
-func (d *permissionsDecoder) bits(made *Permissions) int {
+func (d *permissionsDecoder) bits(made *common) int {
 	const word = 8
 	actions := len(made.policy.names)
 	n := d.number((actions + 63) / 64)

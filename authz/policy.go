@@ -27,6 +27,7 @@ type Policy struct {
 	// Permissions, in the order of names.
 	numbers map[policies.ActionName]int
 	names   []policies.ActionName
+	commons commons
 
 	effective, levels, decision rego.PreparedEvalQuery
 }

@@ -89,5 +89,5 @@ func pairQuestion(pair string) Question {
 
 func cached(e *Engine, q Question) *entry {
 	k, _ := keyOf(&q)
-	return e.cache.find(e.current.Load(), k, e.now())
+	return e.cache.find(e.current.Load(), &k, e.now())
 }

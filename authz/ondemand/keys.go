@@ -22,7 +22,7 @@ import (
 
 // formatVersion changes whenever the form of keys or values does, the compact form
 // of permissions included.
-const formatVersion = "1"
+const formatVersion = "2"
 
 // keyLetters name the kinds in keys; stamps stay in memory.
 var keyLetters = [...]string{kindPermissions: "/p/", kindOwner: "/o/", kindSubject: "/s/", kindAccount: "/a/"}
