@@ -10,7 +10,10 @@ import (
 // members with their grants. It is immutable; the next one shares with it what
 // the change between them did not touch.
 type Account struct {
-	id      policies.AccountID
+	id policies.AccountID
+	// owns is the id again, where the platform's tables of environments and groups
+	// lead to: a pointer each, for all revisions.
+	owns    *policies.AccountID
 	changed policies.Revision // the last that touched anything here
 	// all is the last revision that touched something on which any result at this
 	// owner may rest: see the table in doc.go.
@@ -28,8 +31,8 @@ type Account struct {
 	actions table[policies.ActionName, int]
 }
 
-// What an account is made of. Values are shared between revisions: never write
-// to one that was published.
+// What an account is made of. Values are shared between revisions, and by all that
+// are alike: never write to one that was published.
 type (
 	group struct {
 		parent policies.GroupID // empty at the root
@@ -188,10 +191,22 @@ func (a *Account) has(r policies.Resource) bool {
 	}
 }
 
+// same is r with its id as the account has it.
+func (a *Account) same(r policies.Resource) policies.Resource {
+	switch r.Type {
+	case policies.TypeEnvironment:
+		r.ID = string(a.environments.same(policies.EnvironmentID(r.ID)))
+	case policies.TypeGroup:
+		r.ID = string(a.groups.same(policies.GroupID(r.ID)))
+	default: // there is one of each, and its id is not kept
+	}
+	return r
+}
+
 // fork gives an account to edit, while others read a.
 func (a *Account) fork() *Account {
 	return &Account{
-		id: a.id, changed: a.changed, all: a.all,
+		id: a.id, owns: a.owns, changed: a.changed, all: a.all,
 		groups: a.groups.fork(), environments: a.environments.fork(), policies: a.policies.fork(),
 		roles: a.roles.fork(), members: a.members.fork(), subjects: a.subjects.fork(), actions: a.actions.fork(),
 	}

@@ -73,6 +73,7 @@ func (b *Builder) Build(ctx context.Context) (*State, error) {
 	if err := b.finish(); err != nil {
 		return nil, err
 	}
+	b.pack()
 	for id, a := range next.accounts.all() {
 		if err := a.verifyAll(); err != nil {
 			return nil, err
@@ -99,6 +100,32 @@ func (b *Builder) finish() error {
 	}
 	b.waiting = nil
 	return nil
+}
+
+// pack makes every table as small as it can be, with ids that are held once.
+func (b *Builder) pack() {
+	next := b.edit.next
+	next.accounts.pack(func(_ policies.AccountID, a *Account) policies.AccountID { return a.id })
+	next.environments.pack(func(id policies.EnvironmentID, _ *policies.AccountID) policies.EnvironmentID { return id })
+	next.groups.pack(func(id policies.GroupID, _ *policies.AccountID) policies.GroupID { return id })
+	for _, a := range next.accounts.all() {
+		a.pack(next.accounts)
+	}
+}
+
+func (a *Account) pack(accounts table[policies.AccountID, *Account]) {
+	a.groups.pack(func(id policies.GroupID, _ *group) policies.GroupID { return id })
+	a.environments.pack(func(id policies.EnvironmentID, _ *environment) policies.EnvironmentID { return id })
+	a.policies.pack(func(id policies.PolicyID, _ *customPolicy) policies.PolicyID { return id })
+	a.roles.pack(func(id policies.RoleID, _ *role) policies.RoleID { return id })
+	a.actions.pack(func(name policies.ActionName, _ int) policies.ActionName { return name })
+	a.members.pack(func(_ policies.CollaborationID, m *member) policies.CollaborationID {
+		m.account = accounts.same(m.account) // it may have come after the member
+		m.grants.environments.pack(func(id policies.EnvironmentID, _ *grant) policies.EnvironmentID { return id })
+		m.grants.groups.pack(func(id policies.GroupID, _ *grant) policies.GroupID { return id })
+		return m.id
+	})
+	a.subjects.pack(func(_ policies.AccountID, m *member) policies.AccountID { return m.account })
 }
 
 // ready tells whether what o hangs on was added already.
@@ -181,5 +208,6 @@ func BuildAccount(owner policies.AccountID, changed policies.Revision, objects [
 	if !ok {
 		return nil, &policies.NotFoundError{Kind: string(policies.KindAccount), ID: string(owner)}
 	}
+	b.pack()
 	return a, a.verifyAll()
 }

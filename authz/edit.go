@@ -16,10 +16,11 @@ type edit struct {
 	fresh    bool                            // all of next is ours: nothing was published yet
 	accounts map[policies.AccountID]*Account // ours to write to
 	members  map[*member]struct{}            // ours to write to
+	bodies   bodies
 }
 
 func newEdit(next *State) *edit {
-	return &edit{next: next, accounts: map[policies.AccountID]*Account{}, members: map[*member]struct{}{}}
+	return &edit{next: next, accounts: map[policies.AccountID]*Account{}, members: map[*member]struct{}{}, bodies: newBodies()}
 }
 
 // kindOrder is the order in which objects are put, each after those it refers
@@ -219,7 +220,7 @@ func (e *edit) putAccount(o policies.Object) error {
 	}
 	a, ok := e.account(id)
 	if !ok {
-		a = &Account{id: id, changed: e.next.header.Revision}
+		a = &Account{id: id, owns: &id, changed: e.next.header.Revision}
 		e.keep(a)
 	}
 	e.touchAll(a)
@@ -232,30 +233,33 @@ func (e *edit) putGroup(a *Account, o policies.Object) error {
 		return err
 	}
 	id := policies.GroupID(o.ID)
-	if other, ok := e.next.groups.get(id); ok && other != a.id {
-		return fault(o, "belongs to %q", other)
+	if other, ok := e.next.groups.get(id); ok && *other != a.id {
+		return fault(o, "belongs to %q", *other)
 	}
 	made := &group{}
 	if body.Parent != nil {
-		made.parent = *body.Parent
+		made.parent = a.groups.same(*body.Parent)
 	}
 	a.groups.set(id, made)
-	e.next.groups.set(id, a.id)
+	e.next.groups.set(id, a.owns)
 	e.touchAll(a)
 	return nil
 }
 
 func (e *edit) putEnvironment(a *Account, o policies.Object) error {
-	body, err := decodeBody[policies.EnvironmentBody](o)
+	id := policies.EnvironmentID(o.ID)
+	if other, ok := e.next.environments.get(id); ok && *other != a.id {
+		return fault(o, "belongs to %q", *other)
+	}
+	made, err := like(e.bodies.of(o).environments, o, func(body policies.EnvironmentBody) *environment {
+		same(a.groups, body.Groups)
+		return &environment{groups: body.Groups, changed: e.next.header.Revision}
+	})
 	if err != nil {
 		return err
 	}
-	id := policies.EnvironmentID(o.ID)
-	if other, ok := e.next.environments.get(id); ok && other != a.id {
-		return fault(o, "belongs to %q", other)
-	}
-	a.environments.set(id, &environment{groups: body.Groups, changed: e.next.header.Revision})
-	e.next.environments.set(id, a.id)
+	a.environments.set(id, made)
+	e.next.environments.set(id, a.owns)
 	return nil
 }
 
@@ -292,11 +296,12 @@ func (a *Account) dropPolicy(id policies.PolicyID) {
 }
 
 func (e *edit) putRole(a *Account, o policies.Object) error {
-	body, err := decodeBody[policies.RoleBody](o)
+	made, err := like(e.bodies.roles, o, func(body policies.RoleBody) *role {
+		return &role{name: body.Name, policies: slices.Clip(body.Policies), receiveLoadAlerts: body.ReceiveLoadAlerts}
+	})
 	if err != nil {
 		return err
 	}
-	made := &role{name: body.Name, policies: body.Policies, receiveLoadAlerts: body.ReceiveLoadAlerts}
 	a.roles.set(policies.RoleID(o.ID), made)
 	e.touchAll(a)
 	return nil
@@ -310,7 +315,7 @@ func (e *edit) putMember(a *Account, o policies.Object) error {
 	id := policies.CollaborationID(o.ID)
 	var account policies.AccountID
 	if body.Account != nil {
-		account = *body.Account
+		account = e.next.accounts.same(*body.Account)
 	}
 	m, existed := e.member(a, id)
 	if !existed {
@@ -323,7 +328,7 @@ func (e *edit) putMember(a *Account, o policies.Object) error {
 	if m.account != "" && m.account != account {
 		e.touchAll(a) // nothing of the account it had is left to carry a revision
 	}
-	m.account, m.status = account, body.Status
+	m.account, m.status = account, constant(body.Status)
 	if account == "" {
 		return nil
 	}
@@ -335,10 +340,6 @@ func (e *edit) putMember(a *Account, o policies.Object) error {
 }
 
 func (e *edit) putGrant(a *Account, o policies.Object) error {
-	body, err := decodeBody[policies.GrantBody](o)
-	if err != nil {
-		return err
-	}
 	key, err := policies.ParseGrantKey(o.ID)
 	if err != nil {
 		return fault(o, "%v", err)
@@ -350,7 +351,14 @@ func (e *edit) putGrant(a *Account, o policies.Object) error {
 	if !a.has(key.Resource) {
 		return fault(o, "the owner has no such resource")
 	}
-	m.grants.set(key.Resource, &grant{roles: body.Roles, ends: body.ExpiresAt})
+	made, err := like(e.bodies.of(o).grants, o, func(body policies.GrantBody) *grant {
+		same(a.roles, body.Roles)
+		return &grant{roles: body.Roles, ends: body.ExpiresAt}
+	})
+	if err != nil {
+		return err
+	}
+	m.grants.set(a.same(key.Resource), made)
 	return nil
 }
 

@@ -23,10 +23,10 @@ type State struct {
 	policy *Policy
 
 	accounts     table[policies.AccountID, *Account]
-	environments table[policies.EnvironmentID, policies.AccountID] // whose
-	groups       table[policies.GroupID, policies.AccountID]       // whose
-	tokens       table[string, *Token]                             // by id
-	tokenHashes  table[string, *Token]                             // by hash
+	environments table[policies.EnvironmentID, *policies.AccountID] // whose
+	groups       table[policies.GroupID, *policies.AccountID]       // whose
+	tokens       table[string, *Token]                              // by id
+	tokenHashes  table[string, *Token]                              // by hash
 }
 
 var _ View = (*State)(nil)
@@ -64,15 +64,22 @@ func (s *State) Known(account policies.AccountID) bool {
 func (s *State) OwnerOf(resource policies.Resource) (policies.AccountID, bool) {
 	switch resource.Type {
 	case policies.TypeEnvironment:
-		return s.environments.get(policies.EnvironmentID(resource.ID))
+		return whose(s.environments.get(policies.EnvironmentID(resource.ID)))
 	case policies.TypeGroup:
-		return s.groups.get(policies.GroupID(resource.ID))
+		return whose(s.groups.get(policies.GroupID(resource.ID)))
 	case policies.TypeEnvironments, policies.TypeGroups, policies.TypeAccount:
 		owner := policies.AccountID(resource.ID)
 		return owner, s.Known(owner)
 	default:
 		return "", false
 	}
+}
+
+func whose(owner *policies.AccountID, ok bool) (policies.AccountID, bool) {
+	if !ok {
+		return "", false
+	}
+	return *owner, true
 }
 
 // Account implements [View].

@@ -2,74 +2,170 @@ package authz
 
 import (
 	"iter"
-
-	"github.com/tidwall/btree"
+	"slices"
 )
 
 // table is an ordered map that does not change once it is published. A fork
-// shares all with its origin and copies the nodes on the path to what is set or
-// deleted, so that a change costs the height of the tree. The zero value is
+// shares all with its origin and copies what is on the path to what is set or
+// removed, so that a change costs the height of the tree. The zero value is
 // empty. It is the only place that knows how the maps of the state are made.
-type table[K ~string, V any] struct{ tree *btree.Map[K, V] }
+//
+// There are hundreds of thousands of tables with a handful of keys, and a few with
+// hundreds of thousands: a table with few keys is one sorted slice, and a larger one
+// a tree of them. (The B-trees of a library, tidwall's, took three words and two
+// objects more for each small table, and left half of each node empty where keys
+// came in order.)
+type table[K ~string, V any] struct {
+	few  []pair[K, V] // sorted; while there is no tree
+	tree *tree[K, V]
+}
+
+type pair[K ~string, V any] struct {
+	key   K
+	value V
+}
+
+const (
+	// fewPairs is how many stand in one slice: copying it must not cost more than a
+	// tree does.
+	fewPairs = 32
+	nodeSize = 64 // pairs in a node, at most
+)
+
+// search finds the place of key, or where it would stand.
+func search[K ~string, V any](pairs []pair[K, V], key K) (at int, found bool) {
+	low, high := 0, len(pairs)
+	for low < high {
+		if middle := (low + high) / 2; pairs[middle].key < key {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, low < len(pairs) && pairs[low].key == key
+}
+
+func (t table[K, V]) find(key K) (found pair[K, V], ok bool) {
+	pairs := t.few
+	if t.tree != nil {
+		pairs = t.tree.leaf(key)
+	}
+	at, ok := search(pairs, key)
+	if ok {
+		found = pairs[at]
+	}
+	return found, ok
+}
 
 func (t table[K, V]) get(key K) (V, bool) {
-	if t.tree == nil {
-		var none V
-		return none, false
+	found, ok := t.find(key)
+	return found.value, ok
+}
+
+// same is key as the table has it, so that who keeps it keeps no copy; key itself if
+// it is not there.
+func (t table[K, V]) same(key K) K {
+	if found, ok := t.find(key); ok {
+		return found.key
 	}
-	return t.tree.Get(key)
+	return key
 }
 
 func (t table[K, V]) len() int {
-	if t.tree == nil {
-		return 0
+	if t.tree != nil {
+		return t.tree.size
 	}
-	return t.tree.Len()
+	return len(t.few)
 }
 
 // all iterates in the order of the keys.
-func (t table[K, V]) all() iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) {
-		if t.tree != nil {
-			t.tree.Scan(yield)
-		}
-	}
-}
+func (t table[K, V]) all() iter.Seq2[K, V] { return t.from("") }
 
 // from iterates in the order of the keys, beginning with key or the next one.
 func (t table[K, V]) from(key K) iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		if t.tree != nil {
-			t.tree.Ascend(key, yield)
+			t.tree.root.scan(key, yield)
+		} else {
+			scan(t.few, key, yield)
 		}
 	}
 }
 
-// fork gives a table to set and delete in, while others read t.
-func (t table[K, V]) fork() table[K, V] {
-	if t.tree == nil {
-		return t
+func scan[K ~string, V any](pairs []pair[K, V], from K, yield func(K, V) bool) bool {
+	at, _ := search(pairs, from)
+	for _, p := range pairs[at:] {
+		if !yield(p.key, p.value) {
+			return false
+		}
 	}
-	// Copy writes to the map that it is called on; readers have the original.
-	shallow := *t.tree
-	return table[K, V]{tree: shallow.Copy()}
+	return true
+}
+
+// fork gives a table to set and remove in, while others read t.
+func (t table[K, V]) fork() table[K, V] {
+	if t.tree != nil {
+		return table[K, V]{tree: &tree[K, V]{root: t.tree.root, size: t.tree.size, writer: new(writer)}}
+	}
+	// Without room behind it, whatever is set makes a slice of its own.
+	return table[K, V]{few: slices.Clip(t.few)}
 }
 
 // set must be called on forks and new tables only.
 func (t *table[K, V]) set(key K, value V) {
-	if t.tree == nil {
-		t.tree = new(btree.Map[K, V])
+	if t.tree != nil {
+		t.tree.set(key, value)
+		return
 	}
-	t.tree.Set(key, value)
+	at, found := search(t.few, key)
+	switch {
+	case found:
+		t.few = slices.Clone(t.few)
+		t.few[at].value = value
+	case at == len(t.few):
+		t.few = append(t.few, pair[K, V]{key, value}) // not into what others read: see fork
+	default:
+		t.few = slices.Concat(t.few[:at], []pair[K, V]{{key, value}}, t.few[at:])
+	}
+	if len(t.few) > fewPairs {
+		t.tree = treeOf(t.few)
+		t.few = nil
+	}
 }
 
 // remove must be called on forks and new tables only.
 func (t *table[K, V]) remove(key K) {
 	if t.tree == nil {
+		if at, found := search(t.few, key); found {
+			t.few = slices.Concat(t.few[:at], t.few[at+1:])
+		}
 		return
 	}
-	t.tree.Delete(key)
-	if t.tree.Len() == 0 {
-		t.tree = nil
+	t.tree.remove(key)
+	if t.tree.size > fewPairs/2 { //nolint:mnd // half: not there and back with each change
+		return
 	}
+	few := make([]pair[K, V], 0, t.tree.size)
+	for key, value := range t.all() {
+		few = append(few, pair[K, V]{key, value})
+	}
+	*t = table[K, V]{few: few}
+}
+
+// pack makes the table again without room to grow, and with its keys as rename gives
+// them, which must be equal. It must be called on new tables only.
+func (t *table[K, V]) pack(rename func(K, V) K) {
+	if t.len() == 0 {
+		*t = table[K, V]{}
+		return
+	}
+	packed := make([]pair[K, V], 0, t.len())
+	for key, value := range t.all() {
+		packed = append(packed, pair[K, V]{rename(key, value), value})
+	}
+	if len(packed) <= fewPairs {
+		*t = table[K, V]{few: packed}
+		return
+	}
+	*t = table[K, V]{tree: treeOf(packed)}
 }

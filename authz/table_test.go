@@ -71,3 +71,38 @@ func TestTableForks(t *testing.T) {
 	}
 	require.Greater(t, largest, 64*64)
 }
+
+// A packed table says the same as before, begins where it is told to, and has room
+// for more.
+func TestTablePacks(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 1, fewPairs, fewPairs + 1, nodeSize + 1, 5000} {
+		var packed table[string, int]
+		want := map[string]int{}
+		for i := range size {
+			key := fmt.Sprintf("%05d", i*7%size)
+			packed.set(key, i)
+			want[key] = i
+		}
+		packed.pack(func(key string, _ int) string { return key })
+		require.Equal(t, want, maps.Collect(packed.all()))
+		require.Equal(t, size, packed.len())
+		for _, from := range []int{0, size / 3, size} {
+			var keys []string
+			for key := range packed.from(fmt.Sprintf("%05d", from)) {
+				keys = append(keys, key)
+			}
+			require.Len(t, keys, size-from)
+		}
+		after := packed.fork()
+		after.set("x", 1)
+		after.set("00000!", 2)
+		require.Equal(t, want, maps.Collect(packed.all()))
+		require.Equal(t, "x", after.same("x"))
+		require.Equal(t, size+2, after.len())
+		for key := range want {
+			after.remove(key)
+		}
+		require.Equal(t, map[string]int{"x": 1, "00000!": 2}, maps.Collect(after.all()))
+	}
+}
