@@ -3,18 +3,14 @@ package feed
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"log/slog"
 	"maps"
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/usher-authz/usher/authz"
@@ -26,94 +22,27 @@ import (
 
 // ServeLookup handles POST /v1/feed/lookup: everything from one state.
 func (s *Server) ServeLookup(w http.ResponseWriter, r *http.Request) {
-	if !s.enter() {
-		s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "the feed is not served now")
-		return
-	}
-	defer s.work.Done()
-	if !s.admit(w, r, http.MethodPost) {
-		return
-	}
-	select {
-	case s.lookups <- struct{}{}:
-		defer func() { <-s.lookups }()
-	default:
-		s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "this replica has as many look-ups as it takes")
-		return
-	}
-	req, asked, ok := s.decodeLookup(w, r)
-	if !ok {
-		return
-	}
-	if !s.caughtUp(r.Context(), req.Min) {
-		s.refused(w, http.StatusServiceUnavailable, problem.RevisionBehind,
-			fmt.Sprintf("this replica has not reached revision %d", req.Min))
-		return
-	}
-	out, err := newWriter(w, r, s.o.WriteTimeout, func(n int) { s.metrics.bytes.Add(float64(n)) })
-	if err != nil {
-		s.o.Logger.LogAttrs(r.Context(), slog.LevelError, "look-up cannot be answered", slog.Any("error", err))
-		s.refused(w, http.StatusInternalServerError, problem.Internal, "")
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	s.metrics.lookups.Inc()
-	a := &answer{out: out, state: s.o.Source.State(), signer: s.o.Signer, asked: asked, digest: sha256.New()}
-	if err := a.write(r.Context(), req); err != nil {
-		// The answer has begun: it stays incomplete, which the asker refuses.
-		s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "look-up broke off", slog.Any("error", err))
-	}
-	_ = out.close() // the asker is gone, or sees the end
-}
-
-// asked is what an answer is signed for.
-type asked struct {
-	digest policies.Hash // of the request's body
-	nonce  string
-}
-
-// decodeLookup reads a request; false: it has answered with what is wrong.
-func (s *Server) decodeLookup(w http.ResponseWriter, r *http.Request) (wire.LookupRequest, asked, bool) {
 	var req wire.LookupRequest
-	from := asked{nonce: r.Header.Get(wire.NonceHeader)}
-	if !wire.ValidNonce(from.nonce) {
-		s.refused(w, http.StatusBadRequest, problem.Malformed, "header "+wire.NonceHeader+" is not up to 64 digits of lower-case hex")
-		return req, from, false
-	}
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		s.refused(w, http.StatusBadRequest, problem.Malformed, "the body is not application/json")
-		return req, from, false
-	}
-	if len(r.URL.RawQuery) > 0 {
-		s.refused(w, http.StatusBadRequest, problem.Malformed, "a look-up has no parameters")
-		return req, from, false
-	}
-	digest := sha256.New()
-	body := io.TeeReader(http.MaxBytesReader(w, r.Body, policies.MaxBodyBytes), digest)
-	err := json.UnmarshalRead(body, &req, json.RejectUnknownMembers(true))
-	from.digest = policies.Hash(digest.Sum(nil))
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		s.refused(w, http.StatusRequestEntityTooLarge, problem.TooLarge, fmt.Sprintf("the body is over %d bytes", policies.MaxBodyBytes))
-		return req, from, false
-	}
-	for _, value := range r.Header.Values(wire.MinRevisionHeader) {
-		revision, parseErr := policies.ParseRevision(value)
-		if parseErr != nil {
-			s.refused(w, http.StatusBadRequest, problem.Malformed, "header "+wire.MinRevisionHeader+": "+parseErr.Error())
-			return req, from, false
+	s.post(w, r, &req, func(from posted) {
+		if !s.caughtUp(r.Context(), from.least) {
+			s.refused(w, http.StatusServiceUnavailable, problem.RevisionBehind,
+				fmt.Sprintf("this replica has not reached revision %d", from.least))
+			return
 		}
-		req.Min = max(req.Min, revision)
-	}
-	if err == nil {
-		err = req.Validate()
-	}
-	if err != nil {
-		s.refused(w, http.StatusBadRequest, problem.Malformed, err.Error())
-		return req, from, false
-	}
-	return req, from, true
+		out, err := newWriter(w, r, s.o.WriteTimeout, func(n int) { s.metrics.bytes.Add(float64(n)) })
+		if err != nil {
+			s.o.Logger.LogAttrs(r.Context(), slog.LevelError, "look-up cannot be answered", slog.Any("error", err))
+			s.refused(w, http.StatusInternalServerError, problem.Internal, "")
+			return
+		}
+		s.metrics.lookups.Inc()
+		a := &answer{out: out, state: s.o.Source.State(), signer: s.o.Signer, from: from, digest: sha256.New()}
+		if err := a.write(r.Context(), req); err != nil {
+			// The answer has begun: it stays incomplete, which the asker refuses.
+			s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "look-up broke off", slog.Any("error", err))
+		}
+		_ = out.close() // the asker is gone, or sees the end
+	})
 }
 
 // answer writes a look-up's answer as it goes: accounts may be large, and none is
@@ -122,7 +51,7 @@ type answer struct {
 	out    *writer
 	state  *authz.State
 	signer *signing.Signer
-	asked  asked
+	from   posted
 	digest hash.Hash // of what was pushed
 	buf    []byte
 }
@@ -173,19 +102,11 @@ func (a *answer) write(ctx context.Context, req wire.LookupRequest) error {
 
 // sign ends the answer.
 func (a *answer) sign() error {
-	text := wire.LookupText(policies.Hash(a.digest.Sum(nil)), a.asked.digest, a.asked.nonce)
-	signatures, err := a.signer.Sign(signing.Lookup, text)
+	signatures, err := a.from.sign(a.signer, signing.Lookup, policies.Hash(a.digest.Sum(nil)))
 	if err != nil {
 		return err
 	}
-	if len(signatures) > 0 {
-		member, err := json.Marshal(signatures)
-		if err != nil {
-			return err
-		}
-		a.text(`,"signatures":`, string(member))
-	}
-	a.text(`}`)
+	a.text(signatures, `}`)
 	return a.push(0)
 }
 

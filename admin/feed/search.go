@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -10,65 +11,52 @@ import (
 	"github.com/usher-authz/usher/authz"
 	wire "github.com/usher-authz/usher/authz/feed"
 	"github.com/usher-authz/usher/authz/problem"
-	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // ServeSearch handles POST /v1/feed/search: what a sidecar passes on that has not
 // the whole platform.
 func (s *Server) ServeSearch(searcher authz.Searcher) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.enter() {
-			s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "the feed is not served now")
-			return
-		}
-		defer s.work.Done()
-		if !s.admit(w, r, http.MethodPost) {
-			return
-		}
-		select {
-		case s.lookups <- struct{}{}:
-			defer func() { <-s.lookups }()
-		default:
-			s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "this replica has as many look-ups as it takes")
-			return
-		}
-		search, least, err := decodeSearch(w, r)
-		if err != nil {
-			s.refused(w, http.StatusBadRequest, problem.Malformed, err.Error())
-			return
-		}
-		s.metrics.lookups.Inc()
-		found, err := searcher.Search(r.Context(), least, search)
-		if err != nil {
-			s.refuseSearch(w, r, err)
-			return
-		}
-		answer := wire.SearchResponse{Platform: s.o.Source.State().Platform(), Revision: found.Revision, IDs: found.IDs}
-		if found.Next != nil {
-			answer.Next = &wire.SearchPlace{Revision: found.Next.Revision, After: found.Next.After}
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		_ = json.MarshalWrite(w, answer) // the asker is gone, or sees the end
+		var req wire.SearchRequest
+		s.post(w, r, &req, func(from posted) {
+			search, err := req.Search()
+			if err != nil {
+				s.refused(w, http.StatusBadRequest, problem.Malformed, err.Error())
+				return
+			}
+			s.metrics.lookups.Inc()
+			found, err := searcher.Search(r.Context(), from.least, search)
+			if err != nil {
+				s.refuseSearch(w, r, err)
+				return
+			}
+			text, err := s.searchAnswer(found, from)
+			if err != nil {
+				s.refuseSearch(w, r, err)
+				return
+			}
+			_, _ = w.Write(text) //nolint:gosec // JSON, and said to be; the asker is gone, or sees the end
+		})
 	})
 }
 
-func decodeSearch(w http.ResponseWriter, r *http.Request) (authz.Search, policies.Revision, error) {
-	var req wire.SearchRequest
-	err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, policies.MaxBodyBytes), &req, json.RejectUnknownMembers(true))
+// searchAnswer is found as it is sent, signed.
+func (s *Server) searchAnswer(found authz.Found, from posted) ([]byte, error) {
+	answer := wire.SearchResponse{Platform: s.o.Source.State().Platform(), Revision: found.Revision, IDs: found.IDs}
+	if found.Next != nil {
+		answer.Next = &wire.SearchPlace{Revision: found.Next.Revision, After: found.Next.After}
+	}
+	text, err := json.Marshal(answer)
 	if err != nil {
-		return authz.Search{}, 0, err
+		return nil, err
 	}
-	var least policies.Revision
-	for _, value := range r.Header.Values(wire.MinRevisionHeader) {
-		revision, err := policies.ParseRevision(value)
-		if err != nil {
-			return authz.Search{}, 0, err
-		}
-		least = max(least, revision)
+	text = text[:len(text)-1] // signatures are the last member
+	signatures, err := from.sign(s.o.Signer, signing.Search, sha256.Sum256(text))
+	if err != nil {
+		return nil, err
 	}
-	search, err := req.Search()
-	return search, least, err
+	return append(text, signatures+"}"...), nil
 }
 
 func (s *Server) refuseSearch(w http.ResponseWriter, r *http.Request, err error) {

@@ -41,7 +41,7 @@ const (
 	// DefaultCatchUpWait is how long an asker that is ahead of this replica waits.
 	DefaultCatchUpWait = 2 * time.Second
 
-	maxLookups    = 64              // under way at once; further ones are sent away with 503
+	maxPosts      = 64              // look-ups, searches and reports under way at once; further ones are sent away with 503
 	logBatch      = 256             // changes a read of the log
 	logTimeout    = 2 * time.Second // for one read of the log; then a snapshot serves
 	logReaders    = 4               // streams that read the log at once: a fleet that comes back must not starve writers
@@ -127,7 +127,7 @@ type Server struct {
 	ring    *ring
 	metrics *metrics
 	logs    chan struct{} // places for readers of the log
-	lookups chan struct{} // places for look-ups
+	posts   chan struct{} // places for look-ups, searches and reports
 
 	mu      sync.Mutex
 	started bool
@@ -147,7 +147,7 @@ func New(o Options) (*Server, error) {
 	o = o.withDefaults()
 	s := &Server{
 		o: o, ring: newRing(o.RingSize, o.RingBytes), done: make(chan struct{}),
-		logs: make(chan struct{}, logReaders), lookups: make(chan struct{}, maxLookups),
+		logs: make(chan struct{}, logReaders), posts: make(chan struct{}, maxPosts),
 		streams: map[*stream]struct{}{},
 	}
 	var err error

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -270,7 +271,7 @@ type edited struct {
 func (e *edited) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 
 func (e *edited) Write(p []byte) (int, error) {
-	_, err := e.ResponseWriter.Write(bytes.ReplaceAll(p, []byte(e.old), []byte(e.by)))
+	_, err := e.ResponseWriter.Write(bytes.ReplaceAll(p, []byte(e.old), []byte(e.by))) //nolint:gosec // a test's own JSON
 	return len(p), err
 }
 
@@ -284,4 +285,42 @@ func TestNonceIsChecked(t *testing.T) {
 	}
 	require.True(t, wire.ValidNonce(strings.Repeat("0a", 32)))
 	require.LessOrEqual(t, policies.Revision(1), r.State().Revision())
+}
+
+// found is a searcher that always finds the same.
+type found struct{ authz.Found }
+
+func (f found) Search(context.Context, policies.Revision, authz.Search) (authz.Found, error) {
+	return f.Found, nil
+}
+
+func TestSearchesAreSigned(t *testing.T) {
+	t.Parallel()
+	k := signingKey(t)
+	r := newReplica(t, feedtest.New(t, "p", feedtest.Account(t, "a")), signsWith(t, k))
+	serve := r.server.ServeSearch(found{authz.Found{Revision: 1, IDs: []string{"one", `"signatures":`}}})
+	r.tamper.swap(serve)
+	client, err := wire.New(wire.Options{URL: r.http.URL, Notices: &noticed{}, Verifier: verifier(t, k)})
+	require.NoError(t, err)
+	search := authz.Search{Sought: authz.SoughtResources, Limit: 5}
+	got, err := client.Search(testContext(t), 0, search)
+	require.NoError(t, err)
+	require.Equal(t, []string{"one", `"signatures":`}, got.IDs)
+
+	for name, change := range map[string]http.HandlerFunc{
+		"another answer": func(w http.ResponseWriter, q *http.Request) { serve.ServeHTTP(&edited{w, "one", "two"}, q) },
+		"an answer to another request": func(w http.ResponseWriter, q *http.Request) {
+			q.Header.Set(wire.NonceHeader, "00")
+			serve.ServeHTTP(w, q)
+		},
+		"no signature": func(w http.ResponseWriter, q *http.Request) {
+			serve.ServeHTTP(&edited{w, `,"signatures"`, `,"signature"`}, q)
+		},
+	} {
+		r.tamper.swap(change)
+		_, err := client.Search(testContext(t), 0, search)
+		var refused *wire.RefusedError
+		require.ErrorAs(t, err, &refused, name)
+	}
+	require.NotEmpty(t, client.Status().Refusals)
 }

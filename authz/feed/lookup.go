@@ -1,16 +1,9 @@
 package feed
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"net/http"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/signing"
@@ -49,7 +42,7 @@ type LookupResponse struct {
 	Owners map[string]*policies.AccountID `json:"owners"`
 	// Subjects tells of every subject asked for whether there is such an account.
 	Subjects map[policies.AccountID]bool `json:"subjects"`
-	// Signatures are of all bytes of the answer before them, see [LookupText].
+	// Signatures are of all bytes of the answer before them, see [AnswerText].
 	Signatures signing.Signatures `json:"signatures,omitempty"`
 }
 
@@ -62,12 +55,12 @@ type LookupAccount struct {
 	Objects   []policies.Object `json:"objects,omitempty"` // as authz.State.AccountObjects gives them
 }
 
-// AnswerError is an answer to a look-up that does not answer it: not JSON, too
+// AnswerError is an answer to a look-up or a search that does not answer it: not JSON, too
 // large, of another platform, too old, or with parts missing. Nothing of it may be
 // used. Find it with errors.As.
 type AnswerError struct{ Err error }
 
-func (e *AnswerError) Error() string { return "the answer to a look-up: " + e.Err.Error() }
+func (e *AnswerError) Error() string { return "the answer of the admin server: " + e.Err.Error() }
 
 func (e *AnswerError) Unwrap() error { return e.Err }
 
@@ -79,81 +72,20 @@ func (c *Client) Lookup(ctx context.Context, req LookupRequest) (LookupResponse,
 	if err := req.Validate(); err != nil {
 		return LookupResponse{}, fmt.Errorf("look up: %w", err)
 	}
-	body, err := json.Marshal(req)
-	if err != nil {
-		return LookupResponse{}, fmt.Errorf("encode a look-up: %w", err)
-	}
-	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}
-	nonce := ""
-	if c.o.Verifier != nil {
-		nonce = newNonce()
-		header.Set(NonceHeader, nonce)
-	}
-	if req.Min > 0 {
-		header.Set(MinRevisionHeader, req.Min.String())
-	}
-	resp, err := c.do(ctx, http.MethodPost, LookupPath, nil, bytes.NewReader(body), header)
-	if err != nil {
-		return LookupResponse{}, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	in, closeBody, err := decompress(resp.Header.Get("Content-Encoding"), resp.Body)
-	if err != nil {
-		return LookupResponse{}, err
-	}
-	defer closeBody()
-	data, err := readLookup(in)
+	data, err := c.ask(ctx, question{
+		path: LookupPath, body: req, least: req.Min, purpose: signing.Lookup, what: "an answer to a look-up", limit: MaxLookupAnswer,
+	})
 	var answer LookupResponse
 	if err == nil {
-		answer, err = c.verifyLookup(data, body, nonce)
+		err = decodeAnswer(data, &answer)
 	}
 	if err == nil {
 		err = c.checkLookup(req, answer)
 	}
-	if ctx.Err() != nil {
-		return LookupResponse{}, ctx.Err()
-	}
 	if err != nil {
-		c.refusedLookup(ctx, err)
-		return LookupResponse{}, err
+		return LookupResponse{}, c.notAnswered(ctx, LookupPath, err)
 	}
 	return answer, nil
-}
-
-func readLookup(in io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(in, MaxLookupAnswer+1))
-	switch {
-	case err != nil:
-		return nil, &AnswerError{fmt.Errorf("read: %w", err)}
-	case len(data) > MaxLookupAnswer:
-		return nil, &AnswerError{fmt.Errorf("longer than %d bytes", MaxLookupAnswer)}
-	}
-	return data, nil
-}
-
-// verifyLookup decodes an answer and, if this client has keys, verifies that it was
-// made for this request.
-func (c *Client) verifyLookup(data, request []byte, nonce string) (LookupResponse, error) {
-	var answer LookupResponse
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return answer, &AnswerError{fmt.Errorf("decode: %w", err)}
-	}
-	if c.o.Verifier == nil {
-		return answer, nil
-	}
-	text := LookupText(sha256.Sum256(unsignedPart(data)), sha256.Sum256(request), nonce)
-	return answer, unverified("an answer to a look-up", c.o.Verifier.Verify(signing.Lookup, text, answer.Signatures))
-}
-
-// refusedLookup counts and logs an answer that was refused as the feed's frames are.
-func (c *Client) refusedLookup(ctx context.Context, err error) {
-	var refused *RefusedError
-	if !errors.As(err, &refused) {
-		return
-	}
-	c.metrics.refusals.WithLabelValues(string(refused.Kind)).Inc()
-	c.progress.refused(refused.Kind)
-	c.o.Logger.LogAttrs(ctx, slog.LevelError, "look-up refused", slog.String("kind", string(refused.Kind)), slog.Any("error", err))
 }
 
 // checkLookup tells whether answer answers req. A missing part must not pass for

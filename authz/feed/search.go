@@ -1,17 +1,14 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // SearchPath is where an admin server searches the whole platform for a sidecar that
@@ -51,6 +48,8 @@ type SearchResponse struct {
 	Revision policies.Revision `json:"revision"`
 	IDs      []string          `json:"ids"`
 	Next     *SearchPlace      `json:"next,omitempty"`
+	// Signatures are of all bytes of the answer before them, see [AnswerText].
+	Signatures signing.Signatures `json:"signatures,omitempty"`
 }
 
 // NewSearchRequest puts s on its way.
@@ -91,59 +90,50 @@ func (r SearchRequest) Search() (authz.Search, error) {
 	return s, nil
 }
 
+// Validate tells whether r is within its limits.
+func (r SearchRequest) Validate() error {
+	_, err := r.Search()
+	return err
+}
+
 // Search asks the server for s, at revision least or a later one. It honours ctx, and
 // does not try again. The error is an [*authz.PlaceError], a [*StatusError] (503
 // while the server has not reached least), a [*RefusedError] (of another platform),
 // an [*AnswerError], or the network's.
 func (c *Client) Search(ctx context.Context, least policies.Revision, s authz.Search) (authz.Found, error) {
-	body, err := json.Marshal(NewSearchRequest(s))
-	if err != nil {
-		return authz.Found{}, fmt.Errorf("encode a search: %w", err)
-	}
-	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}
-	if least > 0 {
-		header.Set(MinRevisionHeader, least.String())
-	}
-	resp, err := c.do(ctx, http.MethodPost, SearchPath, nil, bytes.NewReader(body), header)
+	var answer SearchResponse
+	data, err := c.ask(ctx, question{
+		path: SearchPath, body: NewSearchRequest(s), least: least, purpose: signing.Search, what: "an answer to a search", limit: MaxSearchAnswer,
+	})
 	var status *StatusError
 	if errors.As(err, &status) && status.Status == http.StatusGone && s.From != nil {
 		return authz.Found{}, &authz.PlaceError{Revision: s.From.Revision, Reason: status.Problem.Detail}
 	}
+	if err == nil {
+		err = decodeAnswer(data, &answer)
+	}
+	if err == nil {
+		err = c.checkSearch(least, s, answer)
+	}
 	if err != nil {
-		return authz.Found{}, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	in, closeBody, err := decompress(resp.Header.Get("Content-Encoding"), resp.Body)
-	if err != nil {
-		return authz.Found{}, err
-	}
-	defer closeBody()
-	return c.readSearch(in, least, s)
-}
-
-func (c *Client) readSearch(in io.Reader, least policies.Revision, s authz.Search) (authz.Found, error) {
-	data, err := io.ReadAll(io.LimitReader(in, MaxSearchAnswer+1))
-	var answer SearchResponse
-	switch {
-	case err != nil:
-		return authz.Found{}, &AnswerError{fmt.Errorf("read: %w", err)}
-	case len(data) > MaxSearchAnswer:
-		return authz.Found{}, &AnswerError{fmt.Errorf("longer than %d bytes", MaxSearchAnswer)}
-	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return authz.Found{}, &AnswerError{fmt.Errorf("decode: %w", err)}
-	}
-	if platform := c.Status().Platform; platform != "" && answer.Platform != platform {
-		return authz.Found{}, refuse(RefusedPlatform, fmt.Errorf("an answer of platform %q, not of %q", answer.Platform, platform))
-	}
-	if answer.Platform == "" || answer.Revision < least || !goodRevision(answer.Revision) ||
-		s.From != nil && answer.Revision != s.From.Revision || len(answer.IDs) > s.Limit {
-		return authz.Found{}, &AnswerError{fmt.Errorf(
-			"%d results of platform %q at revision %d do not answer the search", len(answer.IDs), answer.Platform, answer.Revision)}
+		return authz.Found{}, c.notAnswered(ctx, SearchPath, err)
 	}
 	found := authz.Found{Revision: answer.Revision, IDs: answer.IDs}
 	if answer.Next != nil {
 		found.Next = &authz.Place{Revision: answer.Revision, After: answer.Next.After}
 	}
 	return found, nil
+}
+
+// checkSearch tells whether answer answers s.
+func (c *Client) checkSearch(least policies.Revision, s authz.Search, answer SearchResponse) error {
+	if platform := c.Status().Platform; platform != "" && answer.Platform != platform {
+		return refuse(RefusedPlatform, fmt.Errorf("an answer of platform %q, not of %q", answer.Platform, platform))
+	}
+	if answer.Platform == "" || answer.Revision < least || !goodRevision(answer.Revision) ||
+		s.From != nil && answer.Revision != s.From.Revision || len(answer.IDs) > s.Limit {
+		return &AnswerError{fmt.Errorf(
+			"%d results of platform %q at revision %d do not answer the search", len(answer.IDs), answer.Platform, answer.Revision)}
+	}
+	return nil
 }

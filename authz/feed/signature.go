@@ -22,9 +22,10 @@ import (
 //	              since the seal before. They are not used before their seal is
 //	              verified. That they follow on what is here, the chain proves.
 //	snapshot_end  platform, mode, count and digest of the lines.
-//	lookup        digests of request and answer, and the asker's nonce.
+//	lookup,       digests of request and answer, and the asker's nonce.
+//	search
 
-// NonceHeader carries the nonce of a look-up; the stream takes a parameter.
+// NonceHeader carries the nonce of a look-up or a search; the stream takes a parameter.
 const NonceHeader = "Usher-Nonce"
 
 // maxNonce is the longest nonce that a server signs.
@@ -129,22 +130,22 @@ func (s *Seal) text(platform string) []byte {
 	return quoted(platform, strconv.FormatUint(s.Count, 10), s.Digest.String())
 }
 
-// LookupText is what is signed of an answer: its bytes up to its signatures, the
-// bytes of the request, and the nonce of its header.
-func LookupText(answer, request policies.Hash, nonce string) []byte {
+// AnswerText is what is signed of the answer to a look-up or a search: its bytes up to
+// its signatures, the bytes of the request, and the nonce of its header.
+func AnswerText(answer, request policies.Hash, nonce string) []byte {
 	return quoted(answer.String(), request.String(), nonce)
 }
 
-// signaturesMember begins the last member of a look-up's answer. It cannot stand
+// signaturesMember begins the last member of an answer. It cannot stand
 // within a JSON string, where quotes are escaped.
 var signaturesMember = []byte(`,"signatures":`)
 
-// unsignedPart is what of an answer the signatures at its end are of.
-func unsignedPart(answer []byte) []byte {
+// splitAnswer is what of an answer the signatures at its end are of, and that end.
+func splitAnswer(answer []byte) (unsigned, member []byte) {
 	if i := bytes.LastIndex(answer, signaturesMember); i >= 0 {
-		return answer[:i]
+		return answer[:i], answer[i:]
 	}
-	return answer
+	return answer, nil
 }
 
 // quoted is fields, each quoted on a line of its own, so that no two lists of fields

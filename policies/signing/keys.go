@@ -15,6 +15,7 @@ const (
 	Seal        Purpose = "usher feed seal 1"
 	SnapshotEnd Purpose = "usher feed snapshot 1"
 	Lookup      Purpose = "usher feed lookup 1"
+	Search      Purpose = "usher feed search 1"
 	Head        Purpose = "usher log head 1"
 )
 
