@@ -38,8 +38,9 @@ func (a *authorization) Check(ctx context.Context, asked *authv3.CheckRequest) (
 	if from.GetMethod() == "" || from.GetPath() == "" {
 		return nil, &policies.MalformedError{Where: "attributes.request.http", Reason: "there is no HTTP request to check"}
 	}
+	sent := headers(from)
 	match, err := a.options.Routes.Match(&routes.Request{
-		Method: from.GetMethod(), Target: from.GetPath(), Header: headers(from), Claims: claims(asked),
+		Method: from.GetMethod(), Target: from.GetPath(), Header: sent, Claims: claims(asked),
 	})
 	var denied *routes.DeniedError
 	switch {
@@ -51,7 +52,16 @@ func (a *authorization) Check(ctx context.Context, asked *authv3.CheckRequest) (
 		return &authv3.CheckResponse{Status: &statusv1.Status{Code: int32(codes.OK)}}, nil
 	}
 	match.Question.Request = &authz.Request{ID: from.GetHeaders()["x-request-id"], RemoteAddr: caller(ctx)}
-	decision, err := a.options.API.Ask(ctx, 0, match.Question)
+	least, err := server.DemandedBy(sent)
+	if err != nil {
+		return nil, err
+	}
+	decision, err := a.options.API.Ask(ctx, least, match.Question)
+	var late *authz.RevisionError
+	if errors.As(err, &late) {
+		// 503, as at the other doors; of a gRPC error Envoy would make a 403.
+		return denial(http.StatusServiceUnavailable, late.Error(), nil), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +85,8 @@ func caller(ctx context.Context) string {
 
 // headers are those of the request by their canonical names. Envoy joins several of
 // one name by commas, which no id contains.
-func headers(from *authv3.AttributeContext_HttpRequest) map[string][]string {
-	made := make(map[string][]string, len(from.GetHeaders()))
+func headers(from *authv3.AttributeContext_HttpRequest) http.Header {
+	made := make(http.Header, len(from.GetHeaders()))
 	for name, value := range from.GetHeaders() {
 		name = http.CanonicalHeaderKey(name)
 		made[name] = append(made[name], value)
@@ -113,9 +123,13 @@ func options(from map[string]string) []*corev3.HeaderValueOption {
 // denial tells Envoy to answer with a status and a text for people.
 func denial(code int, text string, described []*corev3.HeaderValueOption) *authv3.CheckResponse {
 	answer := codes.PermissionDenied
-	if code == http.StatusUnauthorized {
+	switch code {
+	case http.StatusUnauthorized:
 		answer = codes.Unauthenticated
 		described = append(described, options(map[string]string{"WWW-Authenticate": "Bearer"})...)
+	case http.StatusServiceUnavailable:
+		answer = codes.Unavailable
+		described = append(described, options(map[string]string{"Retry-After": "1"})...)
 	}
 	return &authv3.CheckResponse{
 		Status: &statusv1.Status{Code: int32(answer), Message: text},

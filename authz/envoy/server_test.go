@@ -31,7 +31,10 @@ import (
 // api allows mia what is on e, and fails as it is told to.
 type api struct{ err error }
 
-func (a api) Ask(_ context.Context, _ policies.Revision, q authz.Question) (authz.Decision, error) {
+func (a api) Ask(_ context.Context, least policies.Revision, q authz.Question) (authz.Decision, error) {
+	if least > 7 {
+		return authz.Decision{}, &authz.RevisionError{Want: least, Have: 7}
+	}
 	if q.ResourceID == "panic" {
 		panic(q) //nolint:forbidigo // it is what is tested
 	}
@@ -144,6 +147,13 @@ func TestCheck(t *testing.T) {
 	denied(asked(t, "GET", "/e/e", "nemo", nil), codes.PermissionDenied, 403, "nemo")
 	denied(asked(t, "DELETE", "/e/e", "mia", nil), codes.PermissionDenied, 403, "No route")
 	denied(asked(t, "GET", "/open/../e/e", "mia", nil), codes.PermissionDenied, 403, "more than one way")
+	got, err = client.Check(t.Context(), asked(t, "GET", "/e/e", "mia", map[string]string{"usher-min-revision": "7"}))
+	require.NoError(t, err)
+	require.NotNil(t, got.GetOkResponse())
+	headers = denied(asked(t, "GET", "/e/e", "mia", map[string]string{"usher-min-revision": "8"}), codes.Unavailable, 503, "8")
+	require.Equal(t, "1", headers["retry-after"])
+	_, err = client.Check(t.Context(), asked(t, "GET", "/e/e", "mia", map[string]string{"usher-min-revision": "7,8"}))
+	require.Equal(t, codes.InvalidArgument, status.Code(err))
 	headers = denied(asked(t, "GET", "/e/e", "", map[string]string{"x-account": "mia", "sub": "mia"}), codes.Unauthenticated, 401, "who is asking")
 	require.Equal(t, "Bearer", headers["www-authenticate"])
 	// A claim under any other name is not one that was verified for usher.

@@ -162,7 +162,7 @@ func (d *decoder) decodeInput() (*input, error) {
 // decideInput answers what was asked, from a revision that is late enough. The
 // decision is logged under id.
 func (a *API) decideInput(r *http.Request, asked *input, id string) (authz.Decision, error) {
-	least, err := headerMin(r.Header)
+	least, err := DemandedBy(r.Header)
 	if err != nil {
 		return authz.Decision{}, err
 	}

@@ -106,7 +106,7 @@ func (a *API) evaluations(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *API) single(w http.ResponseWriter, r *http.Request, d *decoder) error {
-	least, err := headerMin(r.Header)
+	least, err := DemandedBy(r.Header)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (a *API) single(w http.ResponseWriter, r *http.Request, d *decoder) error {
 // batch answers all items at one revision, which is at least the greatest that any
 // of header, batch and items asks for.
 func (a *API) batch(w http.ResponseWriter, r *http.Request, d *decoder) error {
-	least, err := headerMin(r.Header)
+	least, err := DemandedBy(r.Header)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	least, err := headerMin(r.Header)
+	least, err := DemandedBy(r.Header)
 	if err != nil {
 		return err
 	}

@@ -43,8 +43,9 @@ func wholeNumber(raw []byte) (policies.Revision, bool) {
 
 func notDigit(r rune) bool { return r < '0' || r > '9' }
 
-// headerMin is the revision that the headers demand; 0: none.
-func headerMin(h http.Header) (policies.Revision, error) {
+// DemandedBy is the revision that headers demand; 0: none. The error is a
+// [policies.MalformedError].
+func DemandedBy(h http.Header) (policies.Revision, error) {
 	var greatest policies.Revision
 	for _, value := range h[HeaderMinRevision] {
 		revision, err := policies.ParseRevision(value)

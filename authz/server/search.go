@@ -19,7 +19,7 @@ func (a *API) searchOf(sought authz.Sought) func(http.ResponseWriter, *http.Requ
 			if err != nil {
 				return err
 			}
-			least, err := headerMin(r.Header)
+			least, err := DemandedBy(r.Header)
 			if err != nil {
 				return err
 			}
