@@ -19,6 +19,7 @@ import (
 	"github.com/usher-authz/usher/admin/bundles"
 	"github.com/usher-authz/usher/admin/decisions"
 	"github.com/usher-authz/usher/admin/feed"
+	"github.com/usher-authz/usher/admin/fleet"
 	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/admin/readlog"
 	"github.com/usher-authz/usher/admin/rest"
@@ -32,6 +33,7 @@ const (
 	pathFeed    = "/v1/feed"
 	pathLookup  = "/v1/feed/lookup"
 	pathSearch  = "/v1/feed/search"
+	pathReport  = "/v1/feed/report"
 	pathBundles = "/v1/bundles/"
 )
 
@@ -252,6 +254,11 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 		return nil, err
 	}
 	s.push("feeds", feeds.Stop)
+	reports, err := fleet.New(fleet.Options{Store: db, Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry})
+	if err != nil {
+		return nil, err
+	}
+	s.goFleet(ctx, reports)
 
 	opa, err := bundles.New(bundles.Options{
 		Source: bundles.EngineSource(s.engine, func(ctx context.Context) (policies.Revision, error) {
@@ -280,6 +287,7 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	server.Health{Ready: s.readiness, Gatherer: o.Registry}.Mount(mux)
 	mux.Handle(pathFeed, auth.Require(policies.ScopeBundles, http.HandlerFunc(feeds.ServeFeed)))
 	mux.Handle(pathSearch, auth.Require(policies.ScopeBundles, feeds.ServeSearch(s.engine)))
+	mux.Handle(pathReport, auth.Require(policies.ScopeBundles, feeds.ServeReport(reports.Take)))
 	mux.Handle(pathLookup, auth.Require(policies.ScopeBundles, http.HandlerFunc(feeds.ServeLookup)))
 	mux.Handle("/", api)
 	return mux, nil
@@ -293,6 +301,17 @@ func (s *Server) goKeeper(ctx context.Context, db *store.Store) {
 		decisions.Keeper{Store: db, Retention: s.options.DecisionRetention, Logger: s.options.Logger}.Run(keeping)
 	})
 	s.push("the keeper of decisions", func(ctx context.Context) error {
+		cancel()
+		return wait(ctx, work.Wait)
+	})
+}
+
+// goFleet writes down what sidecars report until it is stopped.
+func (s *Server) goFleet(ctx context.Context, reports *fleet.Fleet) {
+	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	work.Go(func() { reports.Run(writing) })
+	s.push("the reports of sidecars", func(ctx context.Context) error {
 		cancel()
 		return wait(ctx, work.Wait)
 	})

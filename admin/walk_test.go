@@ -95,7 +95,7 @@ func (o operation) url(member string) string {
 func (o operation) urlWith(values ...string) string {
 	path := strings.NewReplacer(append(values,
 		"{account}", "own", "{group}", "g", "{environment}", "e", "{policy}", view, "{role}", "viewer",
-		"{decision}", "d1", "{token}", "none", "{type}", "environment", "{id}", "e",
+		"{decision}", "d1", "{revision}", "1", "{token}", "none", "{type}", "environment", "{id}", "e",
 	)...).Replace(o.path)
 	required := map[string]string{"from": "1", "to": "1", "email": "own@example.com", "type": "environment", "id": "e"}
 	for i, name := range o.query {

@@ -125,6 +125,7 @@ func (a *API) operations() {
 	a.diffOperations()
 	a.eventOperations()
 	a.decisionOperations()
+	a.fleetOperations()
 }
 
 // ServeHTTP answers; what is no operation gets a 404 or a 405 problem. Paths that

@@ -197,3 +197,6 @@ func (documentStatus) Schema(huma.Registry) *huma.Schema {
 func (documentBody) Schema(r huma.Registry) *huma.Schema {
 	return r.Schema(reflect.TypeFor[accountDocument](), true, "")
 }
+
+// Schema is that of what a receipt is waited for.
+func (waitFor) Schema(huma.Registry) *huma.Schema { return enum([]waitFor{waitApplied}) }

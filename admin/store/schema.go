@@ -211,6 +211,7 @@ var grantStatements = []string{
 	`grant select, insert, update, delete on river_job, river_leader, river_queue to %s`,
 	`grant usage, select on sequence river_job_id_seq to %s`,
 	`grant select, insert, update on token_uses to %s`,
+	`grant select, insert, update, delete on sidecars to %s`,
 	`grant select, insert on revisions, changes to %s`,
 	`grant select, insert on decisions to %s`,
 	`grant select, insert, delete on reads to %s`,

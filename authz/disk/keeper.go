@@ -255,6 +255,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, outcome := range []string{"good", "failed"} {
 		m.writes.WithLabelValues(outcome) // an alert needs the zero before the first
 	}
+	for _, outcome := range []string{"good", "none", "refused"} {
+		m.loads.WithLabelValues(outcome)
+	}
 	if reg == nil {
 		return m, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -77,6 +78,11 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	defer c.running.Store(false)
 	defer c.transport.CloseIdleConnections()
+	if c.o.Self != nil {
+		var reports sync.WaitGroup
+		reports.Go(func() { newReporter(c).run(ctx) })
+		defer reports.Wait()
+	}
 	pause := &backoff.ExponentialBackOff{
 		InitialInterval: c.o.RetryMin, MaxInterval: c.o.RetryMax,
 		Multiplier: 2, RandomizationFactor: 0.5,

@@ -55,11 +55,18 @@
 //   - No heartbeat for three seconds of waiting means that the connection is dead,
 //     however alive TCP believes it to be. The time that a sink takes is not counted.
 //
+// # Reports
+//
+// A client that has a name (Self) tells the server by POST /v1/feed/report which
+// revision it has applied: soon after each, and every few seconds. So whoever made a
+// change can wait until it is in force everywhere. A report that fails changes nothing
+// else.
+//
 // # Signatures
 //
 // A server with keys signs: each heartbeat, for the connection's nonce; the end of a
 // snapshot; changes and notices, by a seal frame after one or a few of them; answers
-// to look-ups. A client with keys uses nothing before it is verified, and so:
+// to look-ups and searches. A client with keys uses nothing before it is verified, and so:
 //
 //   - what was altered or made on the way is refused as unsigned or forged;
 //   - what was recorded is refused as replayed: the nonce is new for each connection;

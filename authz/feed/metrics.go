@@ -16,6 +16,7 @@ type metrics struct {
 	changes     prometheus.Counter
 	snapshots   prometheus.Counter
 	objects     prometheus.Counter
+	reports     *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, p *progress) (*metrics, error) {
@@ -38,15 +39,21 @@ func newMetrics(reg prometheus.Registerer, p *progress) (*metrics, error) {
 		objects: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "usher_feed_snapshot_objects_total", Help: "Objects of the snapshots put in force.",
 		}),
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "usher_feed_reports_total", Help: "Reports of what was applied, by outcome. Failed that grows is bad: receipts lack this sidecar.",
+		}, []string{"outcome"}),
 	}
 	for _, kind := range RefusalKinds {
 		m.refusals.WithLabelValues(string(kind)) // an alert needs the zero before the first
+	}
+	for _, outcome := range []string{reportGood, reportFailed} {
+		m.reports.WithLabelValues(outcome)
 	}
 	if reg == nil {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range append(p.gauges(), m.connects, m.disconnects, m.refusals, m.changes, m.snapshots, m.objects) {
+	for _, c := range append(p.gauges(), m.connects, m.disconnects, m.refusals, m.changes, m.snapshots, m.objects, m.reports) {
 		if err := reg.Register(c); err != nil {
 			errs = append(errs, fmt.Errorf("register the feed's metrics: %w", err))
 		}

@@ -75,6 +75,9 @@ type Options struct {
 	// Confirmed is told of each heartbeat that names the very position of the receiver,
 	// while the receiver is there; from the client's goroutine. Nil: nobody.
 	Confirmed func(h *Heartbeat)
+	// Self is what is told to the server with each revision that was applied; nil:
+	// nothing is told.
+	Self *Self
 	// Replay is how many past revisions a Notices client wants to hear of on a fresh
 	// start; default and most [MaxReplay]; negative: none.
 	Replay int
@@ -105,6 +108,9 @@ func (o Options) Validate() error {
 	}
 	if o.Replay > MaxReplay {
 		errs = append(errs, fmt.Errorf("the replay is %d, over %d", o.Replay, MaxReplay))
+	}
+	if o.Self != nil && (o.Self.Name == "" || !plain(o.Self.Name) || !plain(o.Self.Version)) {
+		errs = append(errs, fmt.Errorf("the name of the sidecar is not plain text of 1 to %d bytes", maxReportText))
 	}
 	if o.Silence < 0 || o.RetryMin < 0 || o.RetryMax < 0 {
 		errs = append(errs, errors.New("a time is negative"))

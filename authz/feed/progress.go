@@ -13,6 +13,7 @@ import (
 type progress struct {
 	clock func() time.Time
 	ready chan struct{} // closed once caught up for the first time
+	moved chan struct{} // has something once at has moved; for one reader
 
 	mu       sync.Mutex
 	at       Position
@@ -33,7 +34,7 @@ type heard struct {
 }
 
 func newProgress(clock func() time.Time) *progress {
-	return &progress{clock: clock, ready: make(chan struct{}), refusals: map[RefusalKind]uint64{}}
+	return &progress{clock: clock, ready: make(chan struct{}), moved: make(chan struct{}, 1), refusals: map[RefusalKind]uint64{}}
 }
 
 // heartbeat takes what the server was at, some time ago.
@@ -57,6 +58,10 @@ func (p *progress) applied(at Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.at, p.some = at, true
+	select {
+	case p.moved <- struct{}{}:
+	default:
+	}
 	if p.pending != nil && at.Revision >= p.pending.revision {
 		p.fresh, p.pending = p.pending.at, nil
 	}

@@ -57,7 +57,7 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.Join(fmt.Errorf("on-demand engine: register metrics: %w", err), e.Close())
 	}
 	e.feed, err = feed.New(feed.Options{
-		URL: o.FeedURL, Token: o.Token, TLS: o.TLS, Dial: o.Dial, Notices: e.follower, Replay: o.Replay, Verifier: o.Verifier,
+		URL: o.FeedURL, Token: o.Token, TLS: o.TLS, Dial: o.Dial, Notices: e.follower, Replay: o.Replay, Verifier: o.Verifier, Self: o.Self,
 		Clock: o.Clock, Logger: o.Logger, Registerer: o.Registerer,
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/usher-authz/usher/authz/feed"
 	"github.com/usher-authz/usher/policies/signing"
 )
 
@@ -34,6 +35,8 @@ type Options struct {
 	Verifier *signing.Verifier
 	// Dial opens connections to the admin server; default: a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Self is what is told to the admin server; nil: nothing.
+	Self *feed.Self
 	// Replay is how many past revisions a fresh start wants to hear of, so that
 	// entries in Redis from before it are good at once; default and most
 	// feed.MaxReplay; negative: none.

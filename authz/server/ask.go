@@ -18,6 +18,9 @@ func (a *API) Ask(ctx context.Context, atLeast policies.Revision, q authz.Questi
 	return decision, err
 }
 
+// Decisions is how many decisions were answered, at all doors.
+func (a *API) Decisions() float64 { return a.metrics.sum() }
+
 // Admit tells whether a caller with these values of Authorization may check. The
 // error is [ErrUnauthorized], a [policies.ForbiddenError], or an
 // [authz.UnavailableError] while the tokens are not known.

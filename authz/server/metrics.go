@@ -2,11 +2,14 @@ package server
 
 import (
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
@@ -108,6 +111,18 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		m.seconds[e] = seconds.WithLabelValues(string(e))
 	}
 	return m, nil
+}
+
+// sum is how many decisions were counted.
+func (m *metrics) sum() float64 {
+	sum := 0.0
+	for _, c := range append(slices.Collect(maps.Values(m.decisions)), m.other) {
+		var read dto.Metric
+		if err := c.Write(&read); err == nil { // a counter is always written
+			sum += read.GetCounter().GetValue()
+		}
+	}
+	return sum
 }
 
 func (m *metrics) decided(d *authz.Decision) {

@@ -15,9 +15,9 @@ type onDemand struct {
 	clock func() time.Time
 }
 
-func newOnDemand(o Options) (*onDemand, error) {
+func newOnDemand(o Options, checks func() float64) (*onDemand, error) {
 	engine, err := ondemand.New(ondemand.Options{
-		FeedURL: o.AdminURL, Token: o.Token, TLS: o.AdminTLS, Verifier: o.Verifier,
+		FeedURL: o.AdminURL, Token: o.Token, TLS: o.AdminTLS, Verifier: o.Verifier, Self: o.self(checks),
 		Redis: o.Redis, RedisKeys: o.RedisKeys,
 		MemoryLimit: o.MemoryLimit, MinRevisionWait: o.MinRevisionWait,
 		Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry,

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -42,7 +43,12 @@ const (
 
 // Options configures a [Sidecar]. Secrets in it never show in logs or errors.
 type Options struct {
-	Mode     Mode   // default [ModeResident], or [ModeBundle] if Bundle is set
+	Mode Mode // default [ModeResident], or [ModeBundle] if Bundle is set
+	// Name is what the admin server calls this sidecar in receipts; default: the host's
+	// name and the process's id.
+	Name string
+	// Version is the program's, for the admin server; empty: it does not say.
+	Version  string
 	AdminURL string // of the admin server; required but with a bundle
 	// Token is the service token, of scope bundles, for the admin server and for a
 	// bundle's URL.
@@ -128,6 +134,10 @@ func (o Options) withDefaults() Options {
 		if o.Mode == ModeBundle {
 			o.Auth = server.AuthNone
 		}
+	}
+	if o.Name == "" {
+		host, _ := os.Hostname() // without one, the id alone
+		o.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
 	}
 	if o.BundleInterval == 0 {
 		o.BundleInterval = DefaultBundleInterval

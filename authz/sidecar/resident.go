@@ -18,13 +18,13 @@ type resident struct {
 	disk *onDisk // nil: nothing is kept
 }
 
-func newResident(o Options) (*resident, error) {
+func newResident(o Options, checks func() float64) (*resident, error) {
 	engine, err := newEngine(o)
 	if err != nil {
 		return nil, err
 	}
 	options := feed.Options{
-		URL: o.AdminURL, Token: o.Token, TLS: o.AdminTLS, Sink: engine, Verifier: o.Verifier,
+		URL: o.AdminURL, Token: o.Token, TLS: o.AdminTLS, Sink: engine, Verifier: o.Verifier, Self: o.self(checks),
 		Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry,
 	}
 	s := &resident{Engine: engine}

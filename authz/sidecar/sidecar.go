@@ -71,7 +71,7 @@ func New(o Options) (*Sidecar, error) {
 			return nil, err
 		}
 	}
-	from, err := newSource(o)
+	from, err := newSource(o, s.checks)
 	if err != nil {
 		return nil, err
 	}
@@ -102,14 +102,19 @@ func New(o Options) (*Sidecar, error) {
 	return s, nil
 }
 
-func newSource(o Options) (source, error) {
+// checks is how many decisions were answered.
+func (s *Sidecar) checks() float64 { return s.api.Decisions() }
+
+// newSource makes the source of the mode, which tells the admin server how many checks
+// there were, if it has one.
+func newSource(o Options, checks func() float64) (source, error) {
 	switch o.Mode {
 	case ModeOnDemand:
-		return newOnDemand(o)
+		return newOnDemand(o, checks)
 	case ModeBundle:
 		return newBundle(o)
 	case ModeResident:
-		return newResident(o)
+		return newResident(o, checks)
 	default:
 		return nil, fmt.Errorf("the mode %q is none", o.Mode)
 	}

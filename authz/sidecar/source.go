@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/feed"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies"
 )
@@ -60,6 +61,11 @@ func (g gated) Search(ctx context.Context, least policies.Revision, search authz
 		return authz.Found{}, err
 	}
 	return g.source.Search(ctx, least, search)
+}
+
+// self is what this sidecar tells the admin server of itself.
+func (o Options) self(checks func() float64) *feed.Self {
+	return &feed.Self{Name: o.Name, Version: o.Version, Checks: checks}
 }
 
 // stale refuses to answer from data that is older than limit (architecture.md,

@@ -13,6 +13,7 @@ type epochCommand struct {
 
 type epochNewCommand struct {
 	database `embed:""`
+	waiting  `embed:""`
 }
 
 // Help is shown by --help below the options.
@@ -32,6 +33,8 @@ func (c *epochNewCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.Stdout, "epoch %d, revision %d\n", revision.Epoch(), revision)
-	return err
+	if _, err = fmt.Fprintf(p.Stdout, "epoch %d, revision %d\n", revision.Epoch(), revision); err != nil {
+		return err
+	}
+	return c.onDatabase(ctx, s, revision)
 }

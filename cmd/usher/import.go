@@ -16,6 +16,7 @@ import (
 
 type importCommand struct {
 	adminAccess `embed:""`
+	waiting     `embed:""`
 
 	File string `arg:"" help:"Account documents: one, an array, or one a line; - reads the standard input."`
 }
@@ -23,7 +24,7 @@ type importCommand struct {
 // Help is shown by --help below the options.
 func (*importCommand) Help() string {
 	return "Each document replaces that account's whole collaboration, all of it or nothing. Exit code 1 if any was refused; " +
-		"the others are in. The token needs the scope resources."
+		"the others are in. The token needs the scope resources, and for --wait collaboration."
 }
 
 type importAnswer struct {
@@ -61,7 +62,11 @@ func (c *importCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	return c.report(p, documents, answer, revision)
+	refused := c.report(p, documents, answer, revision)
+	if revision == "" || len(answer.Imported) == 0 {
+		return refused
+	}
+	return errors.Join(refused, c.onAdmin(ctx, admin, revision))
 }
 
 // open is the file, and its size (-1 if nobody knows).

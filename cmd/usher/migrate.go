@@ -21,6 +21,7 @@ func (d database) check() error {
 
 type migrateCommand struct {
 	database `embed:""`
+	waiting  `embed:""`
 
 	GrantTo string `help:"The role that usher admin connects as: it gets the rights that it needs, and no more." placeholder:"ROLE"`
 }
@@ -48,6 +49,13 @@ func (c *migrateCommand) Run(ctx context.Context, p *Process) error {
 	if report.From == report.To && !report.PolicyChanged {
 		outcome = "up to date: nothing to do"
 	}
-	_, err = fmt.Fprintln(p.Stdout, outcome)
-	return err
+	if _, err = fmt.Fprintln(p.Stdout, outcome); err != nil || !c.Wait {
+		return err
+	}
+	s, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return c.onDatabase(ctx, s, report.Revision)
 }

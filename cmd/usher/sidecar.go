@@ -33,6 +33,7 @@ type sidecarCommand struct {
 
 	AdminURL string `help:"The admin server that feeds it, e.g. http://127.0.0.1:8080." placeholder:"URL"`
 	Token    string `help:"A service token with the scope bundles." placeholder:"TOKEN"`
+	Name     string `help:"What the admin server calls it in receipts; the host's name and the process's id, if empty." placeholder:"NAME"`
 
 	verificationKeys `embed:""`
 
@@ -100,7 +101,7 @@ func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 	o := sidecar.Options{
 		Listen: c.Listen, Auth: server.Auth(c.Auth), PublicURL: c.PublicURL, Socket: c.Socket,
 		EnvoyListen: c.EnvoyListen, EnvoySocket: c.EnvoySocket,
-		TLSCert: c.TLSCert, TLSKey: c.TLSKey, InsecureListen: c.InsecureListen, Token: c.Token,
+		TLSCert: c.TLSCert, TLSKey: c.TLSKey, InsecureListen: c.InsecureListen, Token: c.Token, Name: c.Name, Version: version(),
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, MaxStaleness: c.MaxStaleness, Logger: log,
 	}
 	if o.MinRevisionWait == 0 {

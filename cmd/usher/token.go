@@ -24,6 +24,7 @@ var local = store.Actor{Local: true}
 
 type tokenCreateCommand struct {
 	database `embed:""`
+	waiting  `embed:""`
 
 	Name    string   `help:"What the token is for; the audit shows it."                                      placeholder:"NAME"`
 	Scope   []string `help:"What it may be used for, several by commas or by repeating: resources, collaboration, checks, bundles, decisions, audit, act-as." placeholder:"SCOPE"`
@@ -55,8 +56,10 @@ func (c *tokenCreateCommand) Run(ctx context.Context, p *Process) error {
 	if _, err := fmt.Fprintf(p.Stderr, "token %s, revision %d; the secret is shown only now:\n", result.Value.ID, result.Revision); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(p.Stdout, secret)
-	return err
+	if _, err = fmt.Fprintln(p.Stdout, secret); err != nil {
+		return err
+	}
+	return c.onDatabase(ctx, s, result.Revision)
 }
 
 func (c *tokenCreateCommand) scopes() ([]policies.Scope, error) {
@@ -149,6 +152,7 @@ func (c *tokenListCommand) Run(ctx context.Context, p *Process) error {
 
 type tokenRevokeCommand struct {
 	database `embed:""`
+	waiting  `embed:""`
 
 	ID string `arg:"" help:"The token's id, as token list shows it."`
 }
@@ -164,6 +168,8 @@ func (c *tokenRevokeCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.Stdout, "revoked, revision %d\n", result.Revision)
-	return err
+	if _, err = fmt.Fprintf(p.Stdout, "revoked, revision %d\n", result.Revision); err != nil {
+		return err
+	}
+	return c.onDatabase(ctx, s, result.Revision)
 }

@@ -312,7 +312,7 @@ func (d *platform) startSidecars(ctx context.Context) error {
 			return err
 		}
 		options := sidecar.Options{
-			Listen: s.listen, AdminURL: d.admin.URL(), Token: d.state.Token, Verifier: d.signing.signer.Verifier(), Mode: s.mode,
+			Listen: s.listen, Name: s.name, Version: d.o.Version, AdminURL: d.admin.URL(), Token: d.state.Token, Verifier: d.signing.signer.Verifier(), Mode: s.mode,
 			Logger: log, Clock: d.o.Clock,
 		}
 		if s.mode == sidecar.ModeResident {
