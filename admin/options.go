@@ -49,7 +49,7 @@ type Options struct {
 	InsecureListen bool
 	// PublicURL is where callers find the server; default: its address.
 	PublicURL string
-	// Signer signs the feed; nil: it is not signed.
+	// Signer signs the feed, and its first key the bundles; nil: neither is signed.
 	Signer *signing.Signer
 	// Version names the program in the OpenAPI document.
 	Version string

@@ -15,6 +15,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // BundleContents is what a bundle holds: a whole platform at one revision,
@@ -90,14 +92,19 @@ func (b *BundleContents) Objects() iter.Seq2[Object, error] {
 // [*MalformedError], whose Where is the file or the JSON pointer in data.json, a
 // [*TooLargeError] beyond [MaxBundleBytes] or [MaxBundleFileBytes], or what r
 // failed with. It verifies no signature. It holds at most the JSON of the data.
-func ReadBundle(r io.Reader) (*BundleContents, error) {
+func ReadBundle(r io.Reader) (*BundleContents, error) { return ReadSignedBundle(r, nil) }
+
+// ReadSignedBundle reads a bundle as [ReadBundle] does, and verifies that every file of
+// it is what a key of the verifier signed; else the error is a [*SignatureError]. A nil
+// verifier verifies nothing.
+func ReadSignedBundle(r io.Reader, by *signing.Verifier) (*BundleContents, error) {
 	limited := &boundedReader{r: r, left: MaxBundleBytes, what: "the bundle"}
 	zr, err := gzip.NewReader(bufio.NewReader(limited))
 	if err != nil {
 		return nil, bundleError("", err)
 	}
 	tr := tar.NewReader(zr)
-	b := bundleReader{modules: make(map[string]string), seen: make(map[string]bool)}
+	b := bundleReader{modules: make(map[string]string), seen: make(map[string]bool), sums: fileSums{}}
 	for {
 		header, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -117,6 +124,11 @@ func ReadBundle(r io.Reader) (*BundleContents, error) {
 	// The sum of the last gzip member stands after the end of the tar.
 	if _, err := io.Copy(io.Discard, &boundedReader{r: zr, left: maxBundleTextBytes, what: "what follows the bundle"}); err != nil {
 		return nil, bundleError("", err)
+	}
+	if by != nil {
+		if err := b.sums.verify(b.signatures, by); err != nil {
+			return nil, err
+		}
 	}
 	return b.contents()
 }
@@ -168,11 +180,13 @@ func archiveFault(err error) string {
 }
 
 type bundleReader struct {
-	seen      map[string]bool
-	manifest  manifest
-	catalogue Catalogue
-	modules   map[string]string
-	data      platformDecoder
+	sums       fileSums // of all files but the signatures
+	signatures []byte
+	seen       map[string]bool
+	manifest   manifest
+	catalogue  Catalogue
+	modules    map[string]string
+	data       platformDecoder
 }
 
 func (b *bundleReader) file(name string, header *tar.Header, r io.Reader) error {
@@ -185,6 +199,9 @@ func (b *bundleReader) file(name string, header *tar.Header, r io.Reader) error 
 	}
 	if header.Typeflag != tar.TypeReg {
 		return &MalformedError{Where: name, Reason: "is not a regular file"}
+	}
+	if name != bundleSignatures {
+		r = io.TeeReader(r, b.sums.of(name))
 	}
 	if name == bundleData {
 		if header.Size > MaxBundleFileBytes {
@@ -206,7 +223,8 @@ func (b *bundleReader) file(name string, header *tar.Header, r io.Reader) error 
 		return at(name, DecodeStrict(content, &b.catalogue))
 	case strings.HasSuffix(name, ".rego"):
 		b.modules[strings.TrimPrefix(name, "/")] = string(content)
-	case name == "/.signatures.json":
+	case name == bundleSignatures:
+		b.signatures = content
 	default:
 		return &MalformedError{Where: name, Reason: "does not belong in a bundle of usher"}
 	}

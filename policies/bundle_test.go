@@ -101,14 +101,14 @@ func TestBundleLayout(t *testing.T) {
 	d := vectorDocument(t, "expired grants are absent")
 	files := unpack(t, writeBundle(t, platformOf(t, d)))
 	require.Contains(t, files, "/usher/authz/decision.rego")
-	require.Regexp(t, `^\{"revision":"7","roots":\["usher"\],"rego_version":1,"metadata":\{"platform":"documents","policy_digest":"[0-9a-f]{64}"\}\}$`, string(files["/.manifest"]))
+	require.Regexp(t, `^\{"metadata":\{"platform":"documents","policy_digest":"[0-9a-f]{64}"\},"rego_version":1,"revision":"7","roots":\["usher"\]\}$`, string(files["/.manifest"]))
 	data := string(files["/data.json"])
 	require.Contains(t, data, `"subjects":{"mia":true,"owner":true}`)
-	require.Contains(t, data, `"owners":{"environment":{"e1":"owner","e2":"owner"},"group":{"a":"owner","b":"owner"},`+
-		`"environments":{"mia":"mia","owner":"owner"},"groups":{"mia":"mia","owner":"owner"},"account":{"mia":"mia","owner":"owner"}}`)
-	require.Contains(t, data, `"accounts":{"owner":{"actions":{},"groups":{"a":{"ancestors":[]},"b":{"ancestors":["a"]}},"environments":{"e1":{"groups":["b"]},"e2":{"groups":["b"]}},"policies":{},`)
-	require.Contains(t, data, `"environment":{"e1":{"roles":["r-viewer"],"expires_at":"2001-01-01T00:00:00Z","expires_at_ns":978307200000000000},`+
-		`"e2":{"roles":["r-viewer"],"expires_at":"2999-01-01T00:00:00Z","expires_at_ns":32472144000000000000}},"group":{"a":{"roles":["r-admin"]},`)
+	require.Contains(t, data, `"owners":{"account":{"mia":"mia","owner":"owner"},"environment":{"e1":"owner","e2":"owner"},"environments":{"mia":"mia","owner":"owner"},`+
+		`"group":{"a":"owner","b":"owner"},"groups":{"mia":"mia","owner":"owner"}}`)
+	require.Contains(t, data, `"accounts":{"owner":{"actions":{},"environments":{"e1":{"groups":["b"]},"e2":{"groups":["b"]}},"groups":{"a":{"ancestors":[]},"b":{"ancestors":["a"]}},"members":{`)
+	require.Contains(t, data, `"environment":{"e1":{"expires_at":"2001-01-01T00:00:00Z","expires_at_ns":978307200000000000,"roles":["r-viewer"]},`+
+		`"e2":{"expires_at":"2999-01-01T00:00:00Z","expires_at_ns":32472144000000000000,"roles":["r-viewer"]}},"group":{"a":{"roles":["r-admin"]},`)
 	require.NotContains(t, data, "example.com", "no emails")
 	require.NotContains(t, data, "Owner", "no names of persons")
 }
@@ -163,12 +163,12 @@ func TestReadBundleRefuses(t *testing.T) {
 		{"owner that is no subject", data(`"owner":true`, `"owner2":true`), "not among the subjects"},
 		{"environment of another owner", data(`"e1":"owner"`, `"e1":"mia"`), "/owners/environment: does not agree"},
 		{"group that nobody has", data(`"a":"owner"`, `"a":"owner","x":"owner"`), "/owners/group: does not agree"},
-		{"category", data(`"mia":"mia"`, `"mia":"owner"`), "/owners/environments: does not agree"},
+		{"category", data(`"mia":"mia"`, `"mia":"owner"`), "/owners/account: does not agree"},
 		{"type", data(`"account":{"mia"`, `"planet":{},"account":{"mia"`), "/owners: has types"},
 		{"status", data(`"status":"active"`, `"status":"Active"`), `unknown status "Active"`},
-		{"grant on another's", data(`"environment":{"e1":{"roles"`, `"environment":{"e7":{"roles"`), `grant on "environment:e7"`},
-		{"grant without roles", data(`{"roles":["r-viewer"]`, `{"roles":[]`), "has no roles"},
-		{"grant of an unknown role", data(`{"roles":["r-viewer"]`, `{"roles":["r-x"]`), `unknown role "r-x"`},
+		{"grant on another's", data(`"environment":{"e1":{"expires_at"`, `"environment":{"e7":{"expires_at"`), `grant on "environment:e7"`},
+		{"grant without roles", data(`"roles":["r-viewer"]`, `"roles":[]`), "has no roles"},
+		{"grant of an unknown role", data(`"roles":["r-viewer"]`, `"roles":["r-x"]`), `unknown role "r-x"`},
 		{"two ends", data(`"expires_at_ns":978307200000000000`, `"expires_at_ns":978307200000000001`), "two different ones"},
 		{"one end", data(`,"expires_at_ns":978307200000000000`, ``), "two different ones"},
 		{"ancestors", data(`{"ancestors":["a"]}`, `{"ancestors":["b"]}`), "other ancestors"},

@@ -9,11 +9,14 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // The files of a bundle beside its Rego modules.
@@ -26,11 +29,12 @@ const (
 // bundleRoot is the part of OPA's data that a bundle owns.
 const bundleRoot = "usher"
 
+// manifest's fields stand in the order of their names, as all that is signed.
 type manifest struct {
+	Metadata    manifestMetadata `json:"metadata"`
+	RegoVersion int              `json:"rego_version"`
 	Revision    string           `json:"revision"`
 	Roots       []string         `json:"roots"`
-	RegoVersion int              `json:"rego_version"`
-	Metadata    manifestMetadata `json:"metadata"`
 }
 
 type manifestMetadata struct {
@@ -47,7 +51,11 @@ type manifestMetadata struct {
 //	gzip member 1     .manifest, catalogue.json, *.rego, the header of data.json
 //	gzip members 2…   data.json in parts, each compressed while its source is read
 //	gzip member last  the end of the tar
-func WriteBundle(w io.Writer, p PlatformData) error {
+func WriteBundle(w io.Writer, p PlatformData) error { return WriteSignedBundle(w, p, nil) }
+
+// WriteSignedBundle writes p as [WriteBundle] does, signed with key, or not at all if
+// that is nil. Signatures of equal bytes differ.
+func WriteSignedBundle(w io.Writer, p PlatformData, key *signing.Key) error {
 	policy := p.Policy()
 	m, err := json.Marshal(manifest{
 		Revision:    p.Revision().String(),
@@ -69,7 +77,9 @@ func WriteBundle(w io.Writer, p PlatformData) error {
 
 	head := new(bytes.Buffer)
 	tw := tar.NewWriter(head)
+	sums := fileSums{}
 	add := func(name string, content []byte) {
+		_, _ = sums.of(name).Write(content) // a hash takes everything
 		err = firstError(err, tw.WriteHeader(tarHeader(name, int64(len(content)))))
 		_, e := tw.Write(content)
 		err = firstError(err, e)
@@ -79,11 +89,21 @@ func WriteBundle(w io.Writer, p PlatformData) error {
 	for _, name := range slices.Sorted(maps.Keys(policy.Modules)) {
 		add(path.Join("/", name), []byte(policy.Modules[name]))
 	}
-	err = firstError(err, tw.Flush())
 	size := data.size()
 	if size > MaxBundleFileBytes {
 		return &TooLargeError{What: "the bundle's data.json", Limit: MaxBundleFileBytes}
 	}
+	if key != nil {
+		if err := data.hashTo(sums.of(bundleData)); err != nil {
+			return err
+		}
+		signature, e := sums.sign(key)
+		if err = firstError(err, e); err != nil {
+			return err
+		}
+		add(bundleSignatures, signature)
+	}
+	err = firstError(err, tw.Flush())
 	err = firstError(err, tw.WriteHeader(tarHeader(bundleData, size)))
 	if err != nil {
 		return fmt.Errorf("write the bundle's tar: %w", err)
@@ -212,16 +232,16 @@ func newDataParts(p PlatformData) (dataParts, error) {
 		return nil, fmt.Errorf("encode the catalogue: %w", err)
 	}
 	text := func(format string, args ...any) *part { return textPart(fmt.Appendf(nil, format, args...)) }
+	// In the order of names: see bundleSignatures.
 	return dataParts{
-		text(`{%q:{"revision":%d,"catalogue":%s,"subjects":{`, bundleRoot, p.Revision(), catalogue),
-		subjects,
-		text(`},"owners":{"environment":{`), environments,
-		text(`},"group":{`), groups,
+		text(`{%q:{"accounts":{`, bundleRoot), accounts,
+		text(`},"catalogue":%s,"owners":{"account":{`, catalogue), categories,
+		text(`},"environment":{`), environments,
 		text(`},"environments":{`), categories,
+		text(`},"group":{`), groups,
 		text(`},"groups":{`), categories,
-		text(`},"account":{`), categories,
-		text(`}},"accounts":{`), accounts,
-		text("}}}\n"),
+		text(`}},"revision":%d,"subjects":{`, p.Revision()), subjects,
+		text("}}}"),
 	}, nil
 }
 
@@ -240,19 +260,39 @@ func subjectParts(all iter.Seq[AccountID]) (subjects, categories *part, err erro
 // accountParts are the members of data.usher.owners.environment, of
 // data.usher.owners.group and of data.usher.accounts, in one walk.
 func accountParts(all iter.Seq2[AccountID, *AccountData]) (environments, groups, accounts *part, err error) {
-	environments, groups, accounts = newPart(), newPart(), newPart()
+	var environment, group []owned
+	accounts = newPart()
 	for owner, data := range all {
-		for _, id := range slices.Sorted(maps.Keys(data.Environments)) {
-			err = firstError(err, environments.member(string(id), string(owner)))
+		for id := range data.Environments {
+			environment = append(environment, owned{string(id), owner})
 		}
-		for _, id := range slices.Sorted(maps.Keys(data.Groups)) {
-			err = firstError(err, groups.member(string(id), string(owner)))
+		for id := range data.Groups {
+			group = append(group, owned{string(id), owner})
 		}
 		err = firstError(err, accounts.name(string(owner)))
-		err = firstError(err, json.MarshalWrite(accounts, data, json.Deterministic(true)))
+		err = firstError(err, json.MarshalWrite(accounts, data, json.Deterministic(true), jsontext.EscapeForJS(true)))
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("encode the data of account %q: %w", owner, err)
 		}
 	}
-	return environments, groups, accounts, firstError(environments.close(), firstError(groups.close(), accounts.close()))
+	environments, err = ownedPart(environment)
+	groups, e := ownedPart(group)
+	return environments, groups, accounts, firstError(err, firstError(e, accounts.close()))
+}
+
+// owned is a resource and who owns it.
+type owned struct {
+	id    string
+	owner AccountID
+}
+
+func ownedPart(all []owned) (*part, error) {
+	slices.SortFunc(all, func(a, b owned) int { return strings.Compare(a.id, b.id) })
+	p := newPart()
+	for _, o := range all {
+		if err := p.member(o.id, string(o.owner)); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.close()
 }

@@ -11,14 +11,15 @@ import (
 
 // AccountData is data.usher.accounts[owner]: one owner's part of the data that
 // the Rego reads, in the layout that it relies on. Nothing in it is needed but for
-// decisions; collaborations that concern no account are not in it.
+// decisions; collaborations that concern no account are not in it. Here and below it
+// fields stand in the order of their names: see bundleSignatures.
 type AccountData struct {
 	Actions      Set[ActionName]                   `json:"actions"` // that the owner's custom policies name
-	Groups       map[GroupID]GroupData             `json:"groups"`
 	Environments map[EnvironmentID]EnvironmentData `json:"environments"`
+	Groups       map[GroupID]GroupData             `json:"groups"`
+	Members      map[AccountID]MemberData          `json:"members"`
 	Policies     map[PolicyID]PolicyData           `json:"policies"` // custom ones
 	Roles        map[RoleID]RoleData               `json:"roles"`
-	Members      map[AccountID]MemberData          `json:"members"`
 }
 
 type (
@@ -34,8 +35,8 @@ type (
 
 	// PolicyData is one policy, custom or of the catalogue.
 	PolicyData struct {
-		Resources Set[ResourceType] `json:"resources"`
 		Actions   Set[ActionName]   `json:"actions"`
+		Resources Set[ResourceType] `json:"resources"`
 	}
 
 	// RoleData is one role. Policies are sorted.
@@ -47,17 +48,17 @@ type (
 
 	// MemberData is one collaboration, by the account that it concerns.
 	MemberData struct {
+		Grants map[ResourceType]map[string]GrantData `json:"grants"`
 		ID     CollaborationID                       `json:"id"`
 		Status Status                                `json:"status"`
-		Grants map[ResourceType]map[string]GrantData `json:"grants"`
 	}
 
 	// GrantData is one grant. Roles are sorted. The end, if there is one, stands
 	// twice: as the answer shows it, and as a number to compare with the clock.
 	GrantData struct {
-		Roles       []RoleID       `json:"roles"`
 		ExpiresAt   string         `json:"expires_at,omitzero"`
 		ExpiresAtNS jsontext.Value `json:"expires_at_ns,omitzero"`
+		Roles       []RoleID       `json:"roles"`
 	}
 
 	// Set is a JSON object of which every value is true.
@@ -86,7 +87,7 @@ func ExpiryNS(t time.Time) jsontext.Value {
 
 // NewPolicyData is a policy with these kinds of resource and actions.
 func NewPolicyData(resources []ResourceType, actions []ActionName) PolicyData {
-	return PolicyData{NewSet(resources), NewSet(actions)}
+	return PolicyData{Actions: NewSet(actions), Resources: NewSet(resources)}
 }
 
 // NewSet is the set of these members.

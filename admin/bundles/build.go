@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // built is a bundle, ready to be sent. It is immutable.
@@ -23,6 +24,7 @@ type built struct {
 // finds that one is needed builds it in its own goroutine; the others wait.
 type builder struct {
 	source  Source
+	key     *signing.Key // nil: bundles are not signed
 	logger  *slog.Logger
 	metrics *metrics
 
@@ -101,14 +103,14 @@ func (b *builder) build(r *run) {
 	}()
 	state := b.source.State()
 	var body bytes.Buffer
-	if err := policies.WriteBundle(&body, state); err != nil {
+	if err := policies.WriteSignedBundle(&body, state, b.key); err != nil {
 		b.metrics.failures.Inc()
 		// Only its text: a bundle over the limits is our fault, not a request that
 		// is too large.
 		r.err = fmt.Errorf("build the bundle of revision %d: %s", state.Revision(), err.Error())
 		return
 	}
-	r.result, r.err = &built{version: versionOf(state), body: bytes.Clone(body.Bytes()), at: begin}, nil
+	r.result, r.err = &built{version: versionOf(state, b.key), body: bytes.Clone(body.Bytes()), at: begin}, nil
 	took := time.Since(begin)
 	b.metrics.builds.Observe(took.Seconds())
 	b.metrics.size.Set(float64(body.Len()))

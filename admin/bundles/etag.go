@@ -8,11 +8,13 @@ import (
 	"strings"
 
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // version is what an ETag of ours says: "PLATFORM.REVISION.POLICY", the first and
 // the last as the beginning of a hash. Equal versions are equal bundles, on every
-// replica, so that no bundle has to be built to know its ETag.
+// replica, so that no bundle has to be built to know its ETag. Who signs it counts as
+// of the platform: another key makes another bundle.
 type version struct {
 	platform string
 	revision policies.Revision
@@ -20,10 +22,14 @@ type version struct {
 }
 
 // format changes when the same data make another bundle.
-const format = "1"
+const format = "2"
 
-func versionOf(p policies.PlatformData) version {
-	platform := sha256.Sum256([]byte(format + "/" + p.PlatformID()))
+func versionOf(p policies.PlatformData, key *signing.Key) version {
+	signedBy := ""
+	if key != nil {
+		signedBy = key.ID()
+	}
+	platform := sha256.Sum256([]byte(format + "/" + signedBy + "/" + p.PlatformID()))
 	return version{
 		platform: hex.EncodeToString(platform[:6]),
 		revision: p.Revision(),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // Pattern is where the handler stands in a [http.ServeMux].
@@ -34,6 +35,7 @@ type Options struct {
 	// *authz.UnavailableError (503), what Source.Head gave, or a fault (500).
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
 
+	Key             *signing.Key          // signs bundles; nil: they are not signed
 	MinInterval     time.Duration         // between bundles built for polls; 5 s if zero
 	MinRevisionWait time.Duration         // for the state to catch up; 2 s if zero
 	Logger          *slog.Logger          // none if nil
@@ -90,7 +92,7 @@ func New(o Options) (*Handler, error) {
 	}
 	return &Handler{
 		source: o.Source, fail: o.Fail, interval: o.MinInterval, wait: o.MinRevisionWait, metrics: m,
-		builder: &builder{source: o.Source, logger: o.Logger, metrics: m},
+		builder: &builder{source: o.Source, key: o.Key, logger: o.Logger, metrics: m},
 	}, nil
 }
 
@@ -161,7 +163,7 @@ func (h *Handler) answer(r *http.Request, wait time.Duration) (*built, version, 
 	if bundle != nil {
 		return bundle, bundle.version, nil
 	}
-	return nil, have.newest(versionOf(h.source.State())), nil
+	return nil, have.newest(versionOf(h.source.State(), h.builder.key)), nil
 }
 
 // reach waits until the state is of revision rev or later, as long as is
@@ -205,7 +207,7 @@ func (h *Handler) poll(ctx context.Context, have *known, least policies.Revision
 		state := h.source.State()
 		var err error
 		switch {
-		case have.has(versionOf(state)):
+		case have.has(versionOf(state, h.builder.key)):
 			if over {
 				return nil, nil
 			}
@@ -229,7 +231,7 @@ func (h *Handler) poll(ctx context.Context, have *known, least policies.Revision
 // next waits for a state beyond this one, and beyond all that the poll has, until
 // the deadline.
 func (h *Handler) next(ctx context.Context, have *known, state policies.PlatformData, deadline time.Time) error {
-	beyond := have.newest(versionOf(state)).revision
+	beyond := have.newest(versionOf(state, h.builder.key)).revision
 	waiting, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	if err := h.source.WaitFor(waiting, max(beyond, state.Revision())+1); ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {

@@ -21,6 +21,7 @@ import (
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/signing"
 	"github.com/usher-authz/usher/rego"
 )
 
@@ -104,6 +105,7 @@ type fixture struct {
 	*platform
 	policy  policies.PolicyInForce
 	world   policies.Document
+	key     *signing.Key
 	handler *bundles.Handler
 	metrics *prometheus.Registry
 }
@@ -115,8 +117,10 @@ func setup(t *testing.T, interval time.Duration) fixture {
 		policy: policyInForce(t), world: vectors(t)[0].Document,
 	}
 	var err error
+	f.key, err = signing.Generate()
+	require.NoError(t, err)
 	f.handler, err = bundles.New(bundles.Options{
-		Source: f.platform, MinInterval: interval, Registerer: f.metrics, Logger: slog.New(slog.DiscardHandler),
+		Key: f.key, Source: f.platform, MinInterval: interval, Registerer: f.metrics, Logger: slog.New(slog.DiscardHandler),
 		Fail: func(w http.ResponseWriter, _ *http.Request, err error) {
 			status := http.StatusInternalServerError
 			if _, ok := errors.AsType[*policies.MalformedError](err); ok {

@@ -21,6 +21,7 @@ import (
 	"github.com/usher-authz/usher/admin/bundles"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // opaProgram is a stock opa: USHER_TEST_OPA, else the one that go.mod pins.
@@ -41,16 +42,19 @@ type opa struct {
 	done   chan struct{}
 }
 
-func startOPA(t *testing.T, url, polling string) *opa {
+func startOPA(t *testing.T, url, polling string, key *signing.PublicKey) *opa {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "opa") //nolint:usetesting // t.TempDir is too long for the path of a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	config, socket := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "s")
+	public, err := key.PEM()
+	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
 services: {usher: {url: %q, credentials: {bearer: {token: secret}}}}
-bundles: {usher: {service: usher, resource: v1/bundles/usher.tar.gz, polling: %s}}
-`, url, polling), 0o600))
+bundles: {usher: {service: usher, resource: v1/bundles/usher.tar.gz, polling: %s, signing: {keyid: %q}}}
+keys: {%q: {algorithm: ES256, key: %q}}
+`, url, polling, key.ID(), key.ID(), public), 0o600))
 	o := &opa{output: new(bytes.Buffer), done: make(chan struct{})}
 	cmd := exec.CommandContext(t.Context(), opaProgram(t), "run", "--server", "--addr", "unix://"+socket,
 		"--config-file", config, "--log-level", "debug", "--disable-telemetry")
@@ -123,8 +127,8 @@ func (o *opa) await(t *testing.T, rev policies.Revision, q policiestest.Question
 	}, 30*time.Second, 5*time.Millisecond)
 }
 
-// TestStockOPA: OPA, fed by the endpoint, answers every vector, and follows each
-// change: by long polling at once, by polling within its interval, and with the
+// TestStockOPA: OPA, fed by the endpoint, verifies what it gets, answers every vector,
+// and follows each change: by long polling at once, by polling within its interval, and with the
 // ETags of what it had before among those that it sends.
 func TestStockOPA(t *testing.T) {
 	t.Parallel()
@@ -154,7 +158,7 @@ func TestStockOPA(t *testing.T) {
 			})
 			server := httptest.NewServer(mux)
 			t.Cleanup(server.Close)
-			o := startOPA(t, server.URL, mode.polling)
+			o := startOPA(t, server.URL, mode.polling, f.key.Public())
 			for i, v := range all {
 				rev := policies.Revision(i + 1)
 				f.set(stateOf(t, rev, f.policy, v.Document))

@@ -202,7 +202,7 @@ func (b *bundle) fetch(ctx context.Context) (changed bool, err error) {
 // use puts the bundle in from in force, if it is one and not older than the one
 // before.
 func (b *bundle) use(ctx context.Context, from io.Reader) error {
-	contents, err := policies.ReadBundle(from)
+	contents, err := policies.ReadSignedBundle(from, b.options.Verifier)
 	if err != nil {
 		return fmt.Errorf("read the bundle: %w", err)
 	}

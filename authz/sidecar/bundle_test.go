@@ -1,6 +1,7 @@
 package sidecar_test
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/usher-authz/usher/authz/sidecar"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 // write replaces a file as a careful program does: by rename.
@@ -86,6 +88,29 @@ func TestBundleFile(t *testing.T) {
 	eventually(t, func() bool { return failed() > before }, "the missing bundle is looked for")
 	_, got = caller.view(t)
 	require.Equal(t, policies.Revision(5), got.Context.Revision)
+}
+
+// TestSignedBundle: with a key to verify by, the sidecar takes what that key signed.
+func TestSignedBundle(t *testing.T) {
+	t.Parallel()
+	key, err := signing.Generate()
+	require.NoError(t, err)
+	verifier, err := signing.NewVerifier(key.Public())
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	write(t, path, bundleOf(t, 3, company(t)))
+	unsigned, err := sidecar.New(sidecar.Options{Bundle: path, Verifier: verifier, NoListener: true})
+	require.NoError(t, err)
+	require.ErrorContains(t, unsigned.Start(t.Context()), "the signature of the bundle: there is none")
+	stop(t, unsigned)
+	contents, err := policies.ReadBundle(bytes.NewReader(bundleOf(t, 3, company(t))))
+	require.NoError(t, err)
+	var signed bytes.Buffer
+	require.NoError(t, policies.WriteSignedBundle(&signed, contents, key))
+	write(t, path, signed.Bytes())
+	s := start(t, sidecar.Options{Bundle: path, Verifier: verifier})
+	_, got := call(t, s.URL(), nil).view(t)
+	require.True(t, got.Decision)
 }
 
 // TestNoBundleFile: a wrong name is an error of Start, and leaves nothing behind.

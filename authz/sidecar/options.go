@@ -54,8 +54,8 @@ type Options struct {
 	// bundle's URL.
 	Token    string
 	AdminTLS *tls.Config // to the admin server; nil: Go's defaults
-	// Verifier verifies what the admin server signs; nil: the connection is trusted,
-	// which must be TLS or loopback then.
+	// Verifier verifies what the admin server signs, a bundle too; nil: the connection is
+	// trusted, which must be TLS or loopback then, or be that of a bundle.
 	Verifier *signing.Verifier
 
 	// Dir is where the resident mode keeps its snapshot; empty: nowhere. [New] reads it.

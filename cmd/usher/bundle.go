@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +10,9 @@ import (
 	"path/filepath"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 )
 
 type bundleCommand struct {
@@ -19,11 +23,13 @@ type bundleBuildCommand struct {
 	adminAccess `embed:""`
 
 	Output string `default:"usher.tar.gz" help:"The file to write; it is replaced at once or not at all." short:"o"`
+
+	signingKeys `embed:""`
 }
 
 // Help is shown by --help below the options.
 func (*bundleBuildCommand) Help() string {
-	return "The token needs the scope bundles. Look into the bundle with: opa inspect usher.tar.gz"
+	return "The token needs the scope bundles. Without a key of its own the bundle is signed as the admin server signs. Look into the bundle with: opa inspect usher.tar.gz"
 }
 
 // Run downloads the bundle that the admin server builds.
@@ -37,12 +43,32 @@ func (c *bundleBuildCommand) Run(ctx context.Context, p *Process) error {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	size, err := writeFile(c.Output, resp.Body)
+	from := io.Reader(resp.Body)
+	signer, err := c.signer()
+	if err != nil {
+		return err
+	}
+	if key := signer.First(); key != nil {
+		if from, err = sign(from, key); err != nil {
+			return err
+		}
+	}
+	size, err := writeFile(c.Output, from)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(p.Stdout, "%s: %s\n", c.Output, humanize.IBytes(uint64(size)))
 	return err
+}
+
+// sign is the bundle of r, signed anew.
+func sign(r io.Reader, key *signing.Key) (io.Reader, error) {
+	contents, err := policies.ReadBundle(r)
+	if err != nil {
+		return nil, fmt.Errorf("the admin server's bundle: %w", err)
+	}
+	var signed bytes.Buffer
+	return &signed, policies.WriteSignedBundle(&signed, contents, key)
 }
 
 // writeFile writes r to path by rename, so that nobody sees half a file.

@@ -120,14 +120,14 @@ func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 		o.Routes, err = readRoutes(c.Routes)
 		errs = append(errs, err)
 	}
+	if o.Verifier, err = c.verifier(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.Bundle != "" {
 		o.Bundle = c.Bundle
 		return o, errors.Join(errs...)
 	}
 	o.AdminURL, o.Mode = c.AdminURL, sidecar.Mode(c.Mode)
-	if o.Verifier, err = c.verifier(); err != nil {
-		errs = append(errs, err)
-	}
 	if c.AdminURL == "" {
 		errs = append(errs, missing("admin-url", "or --bundle, to answer from an OPA bundle alone"))
 	}

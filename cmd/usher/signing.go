@@ -9,7 +9,7 @@ import (
 
 // signingKeys is the option of those who sign.
 type signingKeys struct {
-	SigningKeyFile []string `help:"The private key that signs the feed (usher keys create makes one); with several, each signs, so that keys are replaced with overlap." placeholder:"FILE"`
+	SigningKeyFile []string `help:"The private key that signs feed and bundles (usher keys create makes one); with several, each signs the feed and the first the bundles, so that keys are replaced with overlap." placeholder:"FILE"`
 }
 
 // signer is nil without keys.
