@@ -170,7 +170,7 @@ func (f *front) done(w *response, r *http.Request, begun time.Time, kind class) 
 	took := time.Since(begun)
 	f.requests.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
 	level := slog.LevelInfo
-	if kind == classProbe {
+	if kind == classProbe || r.URL.Path == pathReport { // which come all the time
 		level = slog.LevelDebug
 	}
 	f.log.LogAttrs(r.Context(), level, "request",
