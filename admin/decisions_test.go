@@ -16,6 +16,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/decisionlog"
+	"github.com/usher-authz/usher/authz/sidecar"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -193,4 +196,67 @@ func (o *opa) ask(t *testing.T, body string) string {
 	_, err = answer.ReadFrom(resp.Body)
 	require.NoError(t, err)
 	return answer.String()
+}
+
+// TestReplay: a sidecar logs to the admin server; what it answered is decided again, as
+// it was and as it would be now.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	p.account("own")
+	p.account("mia")
+	p.account("max")
+	p.do("PUT", "/v1/accounts/own/environments/e", m{"name": "e"}).want(201)
+	role := p.do("POST", "/v1/accounts/own/roles", m{"id": "r", "name": "R", "policies": []string{"environment.start"}}).want(201)
+	eventually(t, time.Minute, func() bool { return p.do("POST", "/v1/logs", "[]").status == 204 })
+	s, err := sidecar.New(sidecar.Options{
+		AdminURL: p.server.URL(), Token: p.token, NoListener: true,
+		DecisionLog: &decisionlog.Options{Labels: map[string]string{"id": "s1"}, URL: p.server.URL() + "/v1/logs", Token: p.token, Sample: 1},
+	})
+	require.NoError(t, err)
+	require.NoError(t, s.Start(t.Context()))
+	ask := func(subject, id string, least policies.Revision) policies.Revision {
+		t.Helper()
+		d, err := s.Check(t.Context(), least, authz.Question{
+			SubjectType: "account", Subject: subject, Action: "environment.control.StartEnv", ResourceType: "environment", ResourceID: "e",
+			Request: &authz.Request{DecisionID: id},
+		})
+		require.NoError(t, err)
+		return d.Revision
+	}
+	eventually(t, time.Minute, func() bool { return s.Ready().Ready })
+	before := ask("mia", "before", role.revision())
+	ask("max", "never", 0)
+	member := p.do("POST", "/v1/accounts/own/members", m{"email": "mia@example.com", "grants": []any{grant("environment", "e", "r")}}).want(201).text("id")
+	ask("mia", "shared", p.do("POST", "/v1/collaborations/"+member+"/accept", nil, as("mia")).want(200).revision())
+	ask("mia", "suspended", p.do("POST", "/v1/accounts/own/members/"+member+"/suspend", nil).want(200).revision())
+	ask("own", "owner", 0)
+	ask("mia", "gone", p.do("DELETE", "/v1/accounts/own/environments/e", nil).want(204).revision())
+	require.NoError(t, s.Stop(t.Context())) // what waits is sent
+
+	for id, want := range map[string][2]string{
+		"before": {"no_collaboration", "unknown_resource"}, "never": {"no_collaboration", "unknown_resource"},
+		"shared": {"granted", "unknown_resource"}, "suspended": {"collaboration_suspended", "unknown_resource"},
+		"owner": {"owner", "unknown_resource"}, "gone": {"unknown_resource", "unknown_resource"},
+	} {
+		a := p.do("GET", "/v1/decisions/"+id+"/replay", nil).want(200)
+		require.Equal(t, want[0], a.text("logged.reason"), id)
+		require.Equal(t, want[0], a.text("then.context.reason"), id)
+		require.Equal(t, a.get("logged.revision"), a.get("then.context.revision"), id)
+		require.Equal(t, want[1], a.text("now.context.reason"), id)
+		require.Equal(t, true, a.get("same"), id)
+	}
+
+	// Somebody answered what was not so; the log has no such revision; nothing to decide.
+	question := strings.Replace(asked, `"e1"`, `"e"`, 1)
+	said := func(revision policies.Revision) string {
+		return question + fmt.Sprintf(`,"result":{"decision":true,"context":{"reason":"granted","owner":"own","revision":%d}}`, revision)
+	}
+	p.do("POST", "/v1/logs", "["+event("wrong", said(before))+","+event("future", said(before+1000))+","+event("masked", `,"erased":["/input"]`)+"]").want(204)
+	wrong := p.do("GET", "/v1/decisions/wrong/replay", nil).want(200)
+	require.Equal(t, false, wrong.get("same"))
+	require.Equal(t, "unknown_action", wrong.text("then.context.reason"))
+	require.Nil(t, p.do("GET", "/v1/decisions/future/replay", nil).want(200).get("then"))
+	p.do("GET", "/v1/decisions/masked/replay", nil).want(422)
+	p.do("GET", "/v1/decisions/nothing/replay", nil).want(404)
 }

@@ -42,7 +42,7 @@ var errNoPolicy = errors.New("no policy was in force at that revision")
 func (r Reader) Between(
 	ctx context.Context, owner policies.AccountID, from, to policies.Revision, now time.Time, yield func(difference.Difference) error,
 ) error {
-	after, err := r.at(ctx, owner, to, policies.Object{})
+	after, err := r.at(ctx, owner, "", to, policies.Object{})
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (r Reader) Between(
 	if err != nil {
 		return err
 	}
-	before, err := r.at(ctx, owner, from, policy)
+	before, err := r.at(ctx, owner, "", from, policy)
 	if err != nil {
 		return err
 	}
@@ -71,18 +71,31 @@ func (r Reader) Between(
 	return difference.Change{Before: before, After: after, Objects: touched}.Each(ctx, difference.Options{Now: now}, yield)
 }
 
-// at is the state at a revision, with no other account's objects; the fallback is
-// the policy for when none was in force.
-func (r Reader) at(ctx context.Context, owner policies.AccountID, revision policies.Revision, fallback policies.Object) (*authz.State, error) {
+// At is the state at a revision as far as a question by subject on a resource of owner
+// rests on it: nothing of other accounts is there. An empty owner is that of nothing.
+// Errors are those of the log.
+func (r Reader) At(ctx context.Context, owner, subject policies.AccountID, revision policies.Revision) (*authz.State, error) {
+	return r.at(ctx, owner, subject, revision, policies.Object{})
+}
+
+// at is the state at a revision, with no other account's objects, but that the subject is
+// known if it was there; the fallback is the policy for when none was in force.
+func (r Reader) at(
+	ctx context.Context, owner, subject policies.AccountID, revision policies.Revision, fallback policies.Object,
+) (*authz.State, error) {
 	b := authz.NewBuilder(authz.Header{Revision: revision})
 	b.Reuse(r.Policy)
 	policy := fallback
-	for _, whose := range []policies.AccountID{platform, owner} {
+	known := map[policies.AccountID]bool{owner: true}
+	all := []policies.AccountID{platform}
+	if owner != platform {
+		all = append(all, owner)
+	}
+	for _, whose := range all {
 		objects, err := r.Log.ChangesOf(ctx, whose, 0, revision)
 		if err != nil {
 			return nil, fmt.Errorf("read the log up to revision %d: %w", revision, err)
 		}
-		known := map[policies.AccountID]bool{owner: true}
 		for _, o := range objects {
 			switch {
 			case o.Kind == policies.KindPolicyInForce:
@@ -100,6 +113,11 @@ func (r Reader) at(ctx context.Context, owner policies.AccountID, revision polic
 			}
 		}
 	}
+	if !known[subject] && subject != "" {
+		if err := r.addSubject(ctx, b, subject, revision); err != nil {
+			return nil, err
+		}
+	}
 	if policy.Kind == "" {
 		return nil, errNoPolicy
 	}
@@ -107,6 +125,20 @@ func (r Reader) at(ctx context.Context, owner policies.AccountID, revision polic
 		return nil, err
 	}
 	return b.Build(ctx)
+}
+
+// addSubject adds the account that asks, if it was there.
+func (r Reader) addSubject(ctx context.Context, b *authz.Builder, subject policies.AccountID, revision policies.Revision) error {
+	objects, err := r.Log.ChangesOf(ctx, subject, 0, revision)
+	if err != nil {
+		return fmt.Errorf("read the log up to revision %d: %w", revision, err)
+	}
+	for _, o := range objects {
+		if o.Kind == policies.KindAccount && policies.AccountID(o.ID) == subject && !o.Deleted() {
+			return b.Add(o)
+		}
+	}
+	return nil
 }
 
 // addAccount adds the account of a member: it was there, or the record would not

@@ -105,6 +105,7 @@ func (a *API) decisionOperations() {
 		id: "get-decision", method: http.MethodGet, path: "/decisions/{decision}", tag: tagDecisions, summary: "Show a logged decision",
 		scope: policies.ScopeAudit, who: whoServices,
 	}, a.getDecision)
+	a.replayOperation()
 	register(a, spec{
 		id: "list-opa-statuses", method: http.MethodGet, path: "/status", tag: tagDecisions, summary: "List the OPAs with their last status",
 		description: "What OPAs uploaded to `/v1/status` in the last day.",
