@@ -265,7 +265,8 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 			head, err := db.Head(ctx)
 			return head.Revision, err
 		}),
-		Key: o.Signer.First(), Fail: api.Fail, MinInterval: o.BundleMinInterval, MinRevisionWait: max(o.MinRevisionWait, 1), Logger: o.Logger, Registerer: o.Registry,
+		Key: o.Signer.First(), Fail: api.Fail, MinInterval: o.BundleMinInterval, MinRevisionWait: max(o.MinRevisionWait, 1),
+		Logger: o.Logger, Registerer: o.Registry,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the bundle endpoint: %w", err)
