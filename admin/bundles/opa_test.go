@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,10 +16,13 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/admin/bundles"
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
 	"github.com/usher-authz/usher/policies/signing"
@@ -94,28 +98,36 @@ type opaDecision struct {
 // ask asks the decision; ok is false while OPA has none.
 func (o *opa) ask(t *testing.T, q policiestest.Question) (d opaDecision, ok bool) {
 	t.Helper()
+	raw := o.raw(t, q, false)
+	if raw == nil || json.Unmarshal(raw, &d) != nil {
+		return d, false // not listening yet, or no bundle yet
+	}
+	return d, true
+}
+
+// raw is the result of the decision as OPA gives it; nil while there is none.
+func (o *opa) raw(t *testing.T, q policiestest.Question, explain bool) jsontext.Value {
+	t.Helper()
 	body, err := json.Marshal(map[string]any{"input": map[string]any{
 		"subject":  map[string]any{"type": q.SubjectType, "id": q.Subject},
 		"action":   map[string]any{"name": q.Action},
 		"resource": map[string]any{"type": q.ResourceType, "id": q.ResourceID},
+		"context":  map[string]any{"explain": explain},
 	}})
 	require.NoError(t, err)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://opa/v1/data/usher/authz/decision", bytes.NewReader(body))
 	require.NoError(t, err)
 	resp, err := o.client.Do(r)
 	if err != nil {
-		return d, false // not listening yet
+		return nil
 	}
 	defer resp.Body.Close()
 	var answer struct {
-		Result *opaDecision `json:"result"`
+		Result jsontext.Value `json:"result"`
 	}
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	require.NoError(t, json.UnmarshalRead(resp.Body, &answer))
-	if answer.Result == nil {
-		return d, false // no bundle yet
-	}
-	return *answer.Result, true
+	return answer.Result
 }
 
 // await asks until OPA answers from revision rev.
@@ -174,4 +186,56 @@ func TestStockOPA(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStockOPAAgrees: over random worlds, OPA's decision is the engine's, whole.
+func TestStockOPAAgrees(t *testing.T) {
+	t.Parallel()
+	f := setup(t, time.Millisecond)
+	mux := http.NewServeMux()
+	mux.Handle(bundles.Pattern, f.handler)
+	web := httptest.NewServer(mux)
+	t.Cleanup(web.Close)
+	f.set(f.stateAt(t, 1))
+	o := startOPA(t, web.URL, `{long_polling_timeout_seconds: 30}`, f.key.Public())
+	now := time.Now().UTC()
+	for i := range 5 {
+		rev := policies.Revision(i + 2)
+		seed := rand.Uint64()
+		dice := policiestest.SeededDice(seed)
+		world, err := policiestest.NewWorld(dice, now)
+		require.NoError(t, err)
+		platform := stateOf(t, rev, f.policy, world.Documents...)
+		f.set(platform)
+		engine := engineOf(t, platform)
+		o.await(t, rev, world.Question(dice))
+		for ask := range 40 {
+			q, explain := world.Question(dice), ask%2 == 0
+			d, err := engine.Check(t.Context(), rev, authz.Question{
+				SubjectType: q.SubjectType, Subject: q.Subject, Action: q.Action, ResourceType: q.ResourceType, ResourceID: q.ResourceID, Explain: explain,
+			})
+			require.NoError(t, err)
+			require.JSONEq(t, string(server.AppendDecision(nil, &d)), string(o.raw(t, q, explain)), "seed %d: %+v", seed, q)
+		}
+	}
+}
+
+// engineOf is usher's own engine on the bundle of a platform.
+func engineOf(t *testing.T, platform policies.PlatformData) *authz.Engine {
+	t.Helper()
+	var packed bytes.Buffer
+	require.NoError(t, policies.WriteBundle(&packed, platform))
+	contents, err := policies.ReadBundle(&packed)
+	require.NoError(t, err)
+	builder := authz.NewBuilder(authz.Header{Platform: contents.PlatformID(), Revision: contents.Revision()})
+	for object, err := range contents.Objects() {
+		require.NoError(t, err)
+		require.NoError(t, builder.Add(object))
+	}
+	state, err := builder.Build(t.Context())
+	require.NoError(t, err)
+	engine, err := authz.New(authz.Options{})
+	require.NoError(t, err)
+	require.NoError(t, engine.Reset(state))
+	return engine
 }

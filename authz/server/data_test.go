@@ -1,18 +1,27 @@
 package server_test
 
 import (
+	"context"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/usher-authz/usher/authz/envoy"
 	"github.com/usher-authz/usher/authz/routes"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies"
@@ -157,8 +166,48 @@ func TestHealthAsOPA(t *testing.T) {
 	}
 }
 
+// askEnvoy opens the door for Envoy, and gives how it is asked by headers.
+func askEnvoy(t *testing.T, api *server.API, mapping *routes.Routes) func(map[string]string) *authv3.CheckResponse {
+	t.Helper()
+	door, err := envoy.NewServer(envoy.Options{
+		API: api, Routes: mapping, Auth: server.AuthNone, Ready: func() server.Readiness { return server.Readiness{Ready: true} },
+	})
+	require.NoError(t, err)
+	const buffer = 1 << 16
+	listener := bufconn.Listen(buffer)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = door.Serve(listener) })
+	connection, err := grpc.NewClient("passthrough:///envoy", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = connection.Close()
+		door.Stop()
+		serving.Wait()
+	})
+	client := authv3.NewAuthorizationClient(connection)
+	return func(headers map[string]string) *authv3.CheckResponse {
+		answer, err := client.Check(t.Context(), &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+			Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/", Headers: headers}},
+		}})
+		require.NoError(t, err)
+		return answer
+	}
+}
+
+// reasonTo is the reason that Envoy is told.
+func reasonTo(answer *authv3.CheckResponse) string {
+	for _, h := range append(answer.GetOkResponse().GetHeaders(), answer.GetDeniedResponse().GetHeaders()...) {
+		if h.GetHeader().GetKey() == "usher-reason" {
+			return h.GetHeader().GetValue()
+		}
+	}
+	return ""
+}
+
 // TestEveryDoorAgrees: over random worlds, the Data API has the check API's decision,
-// forward-auth lets through what it allows, and a search finds it.
+// forward-auth and Envoy let through what it allows, and a search finds it. A stock
+// OPA's is held against it in admin/bundles.
 func TestEveryDoorAgrees(t *testing.T) {
 	t.Parallel()
 	mapping, err := routes.Parse([]byte(`
@@ -175,6 +224,7 @@ routes:
 		api, err := server.New(server.Options{Decider: engine, Searcher: engine, Routes: mapping})
 		require.NoError(t, err)
 		door := open(t, api, server.Listener{Auth: server.AuthNone})
+		byEnvoy := askEnvoy(t, api, mapping)
 		for range 40 {
 			q := world.Question(dice)
 			body := evaluation(t, q, "")
@@ -201,6 +251,10 @@ routes:
 			forwarded := record(mux, r)
 			require.Equal(t, want.decision(t).Decision, forwarded.Code == http.StatusOK, "seed %d: %+v", seed, q)
 			require.Equal(t, string(want.decision(t).Context.Reason), forwarded.Header().Get("Usher-Reason"))
+
+			answered := byEnvoy(map[string]string{"x-subject": q.Subject, "x-action": q.Action, "x-id": q.ResourceID})
+			require.Equal(t, want.decision(t).Decision, answered.GetStatus().GetCode() == int32(codes.OK), "seed %d: %+v", seed, q)
+			require.Equal(t, string(want.decision(t).Context.Reason), reasonTo(answered))
 		}
 	}
 }
