@@ -30,6 +30,7 @@ const (
 	DefaultInvitationsPerOwner   = 500
 	DefaultInvitationsPerAddress = 20
 	DefaultMailWindow            = time.Minute
+	DefaultGrantRetention        = 30 * 24 * time.Hour
 	DefaultRequestTimeout        = 30 * time.Second
 )
 
@@ -74,6 +75,9 @@ type Options struct {
 	// ReadRetention is how long it is kept who read other people's permissions; default
 	// readlog.DefaultRetention, at least store.MinReadRetention.
 	ReadRetention time.Duration
+	// GrantRetention is how long grants that have ended are shown before they are cleaned
+	// away; default [DefaultGrantRetention]; negative: not at all.
+	GrantRetention time.Duration
 	// InvitationsPerOwner and InvitationsPerAddress are how many invitations an owner
 	// may send, and an address be sent, in an hour; default [DefaultInvitationsPerOwner]
 	// and [DefaultInvitationsPerAddress]; negative: any number.
@@ -132,6 +136,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.InvitationsPerAddress == 0 {
 		o.InvitationsPerAddress = DefaultInvitationsPerAddress
+	}
+	if o.GrantRetention == 0 {
+		o.GrantRetention = DefaultGrantRetention
 	}
 	if o.MailWindow == 0 {
 		o.MailWindow = DefaultMailWindow

@@ -52,6 +52,13 @@ func (s *Server) goTime(ctx context.Context, db *store.Store) {
 		case ended > 0:
 			s.options.Logger.InfoContext(ctx, "invitations have expired", "count", ended)
 		}
+		cleaned, err := db.CleanGrants(ctx, s.options.Clock().Add(-max(s.options.GrantRetention, 0)))
+		switch {
+		case err != nil && ctx.Err() == nil:
+			s.options.Logger.WarnContext(ctx, "grants that have ended could not be cleaned away, and will be", "error", err)
+		case cleaned > 0:
+			s.options.Logger.InfoContext(ctx, "grants that had ended were cleaned away", "count", cleaned)
+		}
 	})
 }
 

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-authz/usher/policies"
 )
 
 // metrics are the store's; they count whether or not anyone registered them.
@@ -13,6 +16,8 @@ type metrics struct {
 	retries  prometheus.Counter
 	unknown  *prometheus.CounterVec
 	epochs   prometheus.Counter
+	// invitations are counted once what became of them is committed.
+	invitations *prometheus.CounterVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -39,16 +44,62 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "usher_store_epochs_total",
 			Help: "Epochs that this process began. More than one in a week wants an explanation.",
 		}),
+		invitations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "usher_invitations_total",
+			Help: "Invitations, by what became of them: made, resent, accepted, rejected, expired; refused_owner and refused_address were beyond " +
+				"the limit of one, and grow where somebody sends too many.",
+		}, []string{"event"}),
 	}
 	if registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.writes, m.lockWait, m.retries, m.unknown, m.epochs} {
+	for _, c := range []prometheus.Collector{m.writes, m.lockWait, m.retries, m.unknown, m.epochs, m.invitations} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register the store's metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// countInvitations counts what a committed write did to invitations.
+func (m *metrics) countInvitations(d *draft) {
+	for _, t := range d.touches {
+		after, ok := t.after.(memberObject)
+		if !ok {
+			continue
+		}
+		before, _ := t.before.(memberObject)
+		event := ""
+		switch noticeOf(before.memberRow, after.memberRow) {
+		case NoticeInvited:
+			event = "made"
+		case NoticeResent:
+			event = "resent"
+		case NoticeAccepted:
+			event = "accepted"
+		case NoticeRejected:
+			event = "rejected"
+		default:
+			if before.Status == policies.StatusPending && after.Status == policies.StatusExpired {
+				event = "expired"
+			}
+		}
+		if event != "" {
+			m.invitations.WithLabelValues(event).Inc()
+		}
+	}
+}
+
+// countRefused counts an invitation that was beyond a limit.
+func (m *metrics) countRefused(err error) {
+	var limit *LimitError
+	switch {
+	case !errors.As(err, &limit):
+	case limit.Address:
+		m.invitations.WithLabelValues("refused_address").Inc()
+	default:
+		m.invitations.WithLabelValues("refused_owner").Inc()
+	}
 }
 
 // nativeBucketFactor makes a bucket at most 10% wider than the one before.

@@ -28,9 +28,10 @@ union all select 'group', id, name from groups where owner = $1 and id = any ($2
 )
 
 // quiet tells whether a write changes what is shared without anybody being told: an
-// import, and what follows from an account being written or deleted: nobody decided that.
+// import, what follows from an account being written or deleted, and what time does:
+// nobody decided that.
 func quiet(action string) bool {
-	return action == actionImport || strings.HasPrefix(action, "account.")
+	return action == actionImport || action == actionCleanGrants || strings.HasPrefix(action, "account.")
 }
 
 // Quiet tells whether nobody is told of what was changed by an entry's action.

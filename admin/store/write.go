@@ -79,6 +79,7 @@ func (s *Store) writeTx(ctx context.Context, call Call, run func(*tx) (outcome, 
 	}
 	start := time.Now()
 	result, err := s.writeRepeatedly(ctx, call, run)
+	s.metrics.countRefused(err)
 	s.metrics.writes.WithLabelValues(outcomeLabel(result, err)).Observe(time.Since(start).Seconds())
 	return result, err
 }
@@ -177,7 +178,11 @@ func (s *Store) finish(tx *tx, action string) (outcome, error) {
 	}
 	tx.keepUntold(action, record)
 	tx.log(action, record)
-	return s.commit(tx)
+	done, err := s.commit(tx)
+	if err == nil {
+		s.metrics.countInvitations(&tx.draft)
+	}
+	return done, err
 }
 
 // unchanged ends a transaction that has nothing to say to the log. Only an answer

@@ -22,6 +22,7 @@ type adminCommand struct {
 	BundleMinInterval time.Duration `default:"5s" help:"How old a bundle may be that answers a poll."`
 	DecisionRetention time.Duration `default:"720h" help:"How long logged decisions are kept."`
 	ReadRetention     time.Duration `default:"2160h" help:"How long it is kept which services read other people's permissions; 168h at least."`
+	GrantRetention    time.Duration `default:"720h" help:"How long grants that have ended are shown before they are cleaned away; 0: not at all."`
 	InvitationTTL     time.Duration `default:"168h" help:"How long an invitation may be accepted."`
 
 	InvitationsPerOwner   int `default:"500" help:"How many invitations an account may send in an hour; 0: any number."`
@@ -64,7 +65,7 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 		Signer:      signer,
 		DatabaseURL: c.DatabaseURL, Listen: c.Listen, InsecureListen: c.InsecureListen, PublicURL: c.PublicURL, Version: version(),
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, BundleMinInterval: c.BundleMinInterval,
-		DecisionRetention: c.DecisionRetention, ReadRetention: c.ReadRetention, InvitationTTL: c.InvitationTTL,
+		DecisionRetention: c.DecisionRetention, ReadRetention: c.ReadRetention, GrantRetention: c.GrantRetention, InvitationTTL: c.InvitationTTL,
 		Identity:        identity.Options{Issuer: c.OIDCIssuer, Audience: c.OIDCAudience, AccountClaim: c.OIDCAccountClaim},
 		RegistrationURL: c.RegistrationURL, RegistrationToken: c.RegistrationToken,
 		SMTPURL: c.SMTPURL, MailFrom: c.MailFrom, MailReplyTo: c.MailReplyTo, MailTemplates: c.MailTemplates, MailWindow: c.MailWindow, Logger: log,
@@ -74,6 +75,9 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 	}
 	if options.InvitationsPerAddress = c.InvitationsPerAddress; c.InvitationsPerAddress == 0 {
 		options.InvitationsPerAddress = -1
+	}
+	if options.GrantRetention == 0 {
+		options.GrantRetention = -1
 	}
 	if options.MailWindow == 0 {
 		options.MailWindow = -1
