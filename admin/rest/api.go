@@ -104,6 +104,11 @@ func New(o Options) (*API, error) {
 	}
 	mux.HandleFunc("GET /openapi.json", a.serveDocument)
 	mux.Handle("GET /docs", page)
+	invitations, err := newInvitationPage(a)
+	if err != nil {
+		return nil, err
+	}
+	invitations.mount(mux)
 	return a, nil
 }
 
