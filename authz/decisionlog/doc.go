@@ -26,6 +26,9 @@
 //
 // # What is not in the log
 //
+// Context and properties of more than 16 KiB, which are named in erased; what is longer
+// than any id is cut.
+//
 // Items of a batch that are no question (invalid_request), requests that are
 // answered with an error, and searches.
 package decisionlog

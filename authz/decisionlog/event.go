@@ -28,6 +28,9 @@ func appendEvent(dst, labels []byte, r *record) []byte {
 	dst = text(append(dst, `}},"path":`...), path)
 	dst = appendInput(append(dst, `,"input":`...), r)
 	dst = server.AppendDecision(append(dst, `,"result":`...), &r.decision)
+	if r.cut { // as if a rule had said so
+		dst = append(dst, `,"erased":["/input/context","/input/subject/properties","/input/action/properties","/input/resource/properties"]`...)
+	}
 	if r.ids[2] != "" {
 		dst = text(append(dst, `,"requested_by":`...), r.ids[2])
 	}

@@ -271,6 +271,45 @@ mask contains "/input" if to_number(input.input.subject.id) == 1`})
 	require.InDelta(t, 1000, metrics["events_total"]+metrics["dropped_total/buffer_full"], 0)
 }
 
+// What one caller sends neither fills the memory nor takes the events of others along.
+func TestLargeRequests(t *testing.T) {
+	t.Parallel()
+	deep := []byte(`{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`)
+	var console bytes.Buffer
+	metrics := run(t, decisionlog.Options{Console: &console, Sample: 1}, func(d authz.Decider) {
+		large := question(strings.Repeat("ä", 100_000))
+		large.Request.Context, large.Request.ID = deep, strings.Repeat("x", 10_000)
+		_, err := d.Check(t.Context(), 0, large)
+		require.NoError(t, err)
+		check(t, d, "mia")
+	})
+	require.InDelta(t, 2, metrics["events_total"], 0)
+	first, second, _ := strings.Cut(console.String(), "\n")
+	require.Less(t, len(first), 4<<10)
+	var event map[string]any
+	require.NoError(t, json.Unmarshal([]byte(first), &event))
+	require.Contains(t, event["erased"], "/input/context")
+	require.NotContains(t, first, "[[")
+	require.NotContains(t, second, "erased")
+	require.Contains(t, second, "T-1")
+
+	// The buffer is bounded in bytes, too.
+	blocked := make(chan struct{})
+	metrics = run(t, decisionlog.Options{
+		Console: writer(func(p []byte) (int, error) { <-blocked; return len(p), nil }), Sample: 1,
+	}, func(d authz.Decider) {
+		q := question("mia")
+		q.Request.Context = []byte(`"` + strings.Repeat("x", 16_000) + `"`)
+		for range 5000 {
+			_, err := d.Check(t.Context(), 0, q)
+			require.NoError(t, err)
+		}
+		close(blocked)
+	})
+	require.Positive(t, metrics["dropped_total/buffer_full"])
+	require.InDelta(t, 5000, metrics["events_total"]+metrics["dropped_total/buffer_full"], 0)
+}
+
 type writer func([]byte) (int, error)
 
 // Write is io.Writer's.
@@ -298,7 +337,7 @@ func TestOptionsAndRules(t *testing.T) {
 
 // BenchmarkLog: what a decision costs that is logged, beside one that is not.
 func BenchmarkLog(b *testing.B) {
-	log, err := decisionlog.New(decisionlog.Options{Labels: map[string]string{"id": "i"}, Console: io.Discard, Sample: 1, Buffer: 1 << 20})
+	log, err := decisionlog.New(decisionlog.Options{Labels: map[string]string{"id": "i"}, Console: io.Discard, Sample: 1, Buffer: 1 << 16})
 	require.NoError(b, err)
 	ctx, cancel := context.WithCancel(b.Context())
 	var running sync.WaitGroup

@@ -55,7 +55,7 @@ type Options struct {
 	Token    string
 	AdminTLS *tls.Config // to the admin server; nil: Go's defaults
 	// Verifier verifies what the admin server signs, a bundle too; nil: the connection is
-	// trusted, which must be TLS or loopback then, or be that of a bundle.
+	// trusted, which must be TLS or loopback then.
 	Verifier *signing.Verifier
 
 	// Dir is where the resident mode keeps its snapshot; empty: nowhere. [New] reads it.
@@ -182,6 +182,8 @@ func (o Options) validateSource() error {
 	case ModeBundle:
 		problem(o.Bundle == "", "the mode bundle needs the bundle's file or URL: --bundle")
 		problem(o.AdminURL != "", "a sidecar is fed by an admin server or by a bundle, not by both")
+		problem(isURL(o.Bundle) && o.Verifier == nil && !private(o.Bundle),
+			"on the way from %s anybody could write permissions: give --verification-key-file, or an https URL", o.Bundle)
 		problem(o.MaxStaleness != 0, "a bundle does not tell how old it is: --max-staleness cannot be kept")
 	default:
 		problem(true, "the mode is %q, none of resident, on-demand and bundle", o.Mode)
@@ -194,6 +196,10 @@ func (o Options) validateSource() error {
 	problem(o.Dir != "" && o.Token == "", "what is on disk is authenticated by the service token: give --token")
 	problem(o.MaxOffline < 0 || o.SnapshotInterval < 0, "a time of the snapshot on disk is negative")
 	problem(o.MaxStaleness < 0, "the greatest staleness is negative")
+	if d := o.DecisionLog; d != nil {
+		errs = append(errs, d.Validate())
+		problem(d.URL != "" && d.Token != "" && !private(d.URL), "on the way to %s anybody could read the token of the decision log: give an https URL", d.URL)
+	}
 	if isURL(o.Bundle) {
 		u, err := url.Parse(o.Bundle)
 		problem(err != nil || u.Host == "" || u.User != nil, "the bundle's URL is not http[s]://HOST[:PORT]/PATH")

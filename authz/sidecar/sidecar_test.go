@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/usher-authz/usher/authz/decisionlog"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/authz/sidecar"
 	"github.com/usher-authz/usher/policies"
@@ -310,6 +311,9 @@ func TestOptions(t *testing.T) {
 		"the interval of looking at the bundle":           {Bundle: "b", Listen: "127.0.0.1:0", BundleInterval: -1},
 		"nothing to listen on: give --listen or --socket": {},
 		"on the way to http://a anybody":                  {AdminURL: "http://a", Listen: "127.0.0.1:0"},
+		"on the way from http://a/b anybody":              {Bundle: "http://a/b", Listen: "127.0.0.1:0"},
+		"a decision log needs somewhere to go":            {Bundle: "b", Listen: "127.0.0.1:0", DecisionLog: &decisionlog.Options{}},
+		"could read the token of the decision log":        {Bundle: "b", Listen: "127.0.0.1:0", DecisionLog: &decisionlog.Options{URL: "http://a/l", Token: "t"}},
 	} {
 		_, err := sidecar.New(o)
 		require.ErrorContains(t, err, want)
