@@ -43,37 +43,7 @@ type Entry struct {
 	After    jsontext.Value
 }
 
-// Parameters: since, until, actor, action, kind, id, member, the revision and the
-// ordinal to begin after, limit, owner. The platform's log goes along the revisions,
-// an owner's along its changes.
-const (
-	entryColumns = `select c.revision, c.ordinal, r.at, r.token, r.token_name, r.account, r.local, r.request_id, coalesce(r.address, '') as address,
-    r.action, c.kind, c.owner, c.id, c.before, c.after, c.personal`
-	entryFilter = `
-where ($1::timestamptz is null or r.at >= $1) and ($2::timestamptz is null or r.at < $2)
-    and ($3 = '' or r.token = $3 or r.account = $3) and ($4 = '' or r.action = $4)
-    and ($5 = '' or c.kind = $5) and ($6 = '' or c.id = $6)
-    and ($7 = '' or c.kind = 'member' and c.id = $7 or c.kind = 'grant' and split_part(c.id, '/', 1) = $7)`
-	entriesOfAll = entryColumns + `
-from revisions r join lateral
-    (select revision, ordinal, kind, owner, id, before, after, personal from changes a
-        where a.owner = any (r.owners) and a.revision = r.revision) c on true` + entryFilter
-
-	sqlEntries     = entriesOfAll + ` and r.revision >= $8 and (r.revision, c.ordinal) > ($8, $9) order by r.revision, c.ordinal limit $10`
-	sqlEntriesDown = entriesOfAll + ` and r.revision <= $8 and (r.revision, c.ordinal) < ($8, $9) order by r.revision desc, c.ordinal desc limit $10`
-	// The inner order keeps the planner to the owner's changes (offset 0: it does not
-	// look inside).
-	sqlEntriesOf = entryColumns + `
-from (select revision, ordinal, kind, owner, id, before, after, personal from changes
-    where owner = $11 and (revision, ordinal) > ($8, $9) order by revision, ordinal offset 0) c
-    join revisions r on r.revision = c.revision` + entryFilter + ` order by c.revision, c.ordinal limit $10`
-	sqlEntriesOfDown = entryColumns + `
-from (select revision, ordinal, kind, owner, id, before, after, personal from changes
-    where owner = $11 and (revision, ordinal) < ($8, $9) order by revision desc, ordinal desc offset 0) c
-    join revisions r on r.revision = c.revision` + entryFilter + ` order by c.revision desc, c.ordinal desc limit $10`
-
-	sqlTouched = `select revision, at as time, action, owners from revisions where revision > $1 order by revision limit $2`
-)
+const sqlTouched = `select revision, at as time, action, owners from revisions where revision > $1 order by revision limit $2`
 
 type entryRow struct {
 	Revision  policies.Revision
@@ -144,7 +114,7 @@ const (
 // Audit lists the log in the order of revisions. Errors: CursorError.
 func (s *Store) Audit(ctx context.Context, filter AuditFilter, page Page) (List[Entry], error) {
 	list := "audit/" + string(filter.Owner)
-	first := [2]string{strconv.Itoa(beforeAll), "0"}
+	first := [2]string{"0", strconv.Itoa(beforeAll)}
 	if filter.Descending {
 		list += "/down"
 		first = [2]string{policies.MaxRevision.String(), strconv.Itoa(lastInside)}
@@ -153,12 +123,12 @@ func (s *Store) Audit(ctx context.Context, filter AuditFilter, page Page) (List[
 	if err != nil {
 		return List[Entry]{}, err
 	}
-	revision, err1 := strconv.ParseInt(keys[0], 10, 64)
+	revision, err1 := policies.ParseRevision(keys[0])
 	ordinal, err2 := strconv.ParseInt(keys[1], 10, 32)
 	if err1 != nil || err2 != nil {
 		return List[Entry]{}, &CursorError{Cursor: page.Cursor}
 	}
-	rows, err := s.entries(ctx, filter, revision, ordinal, page.size()+1)
+	rows, err := s.entries(ctx, filter, Position{revision, int(ordinal)}, page.size()+1)
 	if err != nil {
 		return List[Entry]{}, err
 	}
@@ -170,7 +140,7 @@ func (s *Store) Audit(ctx context.Context, filter AuditFilter, page Page) (List[
 // EntriesAfter are up to limit entries after a place in the log, in order.
 func (s *Store) EntriesAfter(ctx context.Context, filter AuditFilter, after Position, limit int) ([]Entry, error) {
 	filter.Descending = false
-	rows, err := s.entries(ctx, filter, int64(after.Revision), int64(after.Ordinal), limit)
+	rows, err := s.entries(ctx, filter, after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -185,24 +155,33 @@ func (s *Store) EntriesAfter(ctx context.Context, filter AuditFilter, after Posi
 	return entries, nil
 }
 
-func (s *Store) entries(ctx context.Context, filter AuditFilter, revision, ordinal int64, limit int) ([]entryRow, error) {
-	sql := sqlEntries
+// entries reads from a place on, in the order of the filter.
+func (s *Store) entries(ctx context.Context, filter AuditFilter, from Position, limit int) ([]entryRow, error) {
+	first, last := policies.Revision(0), policies.MaxRevision
+	if !filter.Since.IsZero() || !filter.Until.IsZero() {
+		bounds, err := getAll[struct{ First, Last policies.Revision }](ctx, s, sqlEntryBounds, timeOrNull(filter.Since), timeOrNull(filter.Until))
+		if err != nil || len(bounds) == 0 {
+			return nil, err
+		}
+		first, last = bounds[0].First, bounds[0].Last
+	}
+	end := last
 	switch {
-	case filter.Owner != "" && filter.Descending:
-		sql = sqlEntriesOfDown
-	case filter.Owner != "":
-		sql = sqlEntriesOf
+	case filter.Descending && last < from.Revision:
+		from, end = Position{last, lastInside}, first
 	case filter.Descending:
-		sql = sqlEntriesDown
+		end = first
+	case first > from.Revision:
+		from = Position{first, beforeAll}
 	}
 	args := []any{
 		timeOrNull(filter.Since), timeOrNull(filter.Until), filter.Actor, filter.Action, filter.Kind, filter.ID, filter.Member,
-		revision, ordinal, limit,
+		from.Revision, from.Ordinal, limit, end,
 	}
 	if filter.Owner != "" {
 		args = append(args, filter.Owner)
 	}
-	return getAll[entryRow](ctx, s, sql, args...)
+	return getAll[entryRow](ctx, s, filter.query(), args...)
 }
 
 // Touched is whose objects a revision touched: accounts, and "" for the platform.

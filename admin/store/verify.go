@@ -23,7 +23,7 @@ const (
 	sqlVerifyEnd  = `select coalesce((select revision from revisions where revision > $1 order by revision offset $2 limit 1), $3)`
 
 	verifyColumns = `select revision, at, objects, audit_hash, hash, action, token, token_name, account, local, request_id, owners,
-    address, address_salt, address_hash from revisions`
+    address, address_salt, address_hash, latest from revisions`
 	sqlVerifyRevisions = verifyColumns + ` where revision > $1 and revision <= $2 order by revision`
 	sqlVerifyNext      = verifyColumns + ` where revision > $1 order by revision limit 1`
 	sqlVerifyItems     = `select c.revision, c.ordinal, c.kind, c.owner, c.id, c.before, c.after, c.personal, c.personal_salt, c.personal_hash
@@ -129,6 +129,7 @@ type walk struct {
 	heads  []Header // not yet met
 	report VerifyReport
 	policy string // the digest of the policy in force, by the log
+	latest time.Time
 }
 
 // revisionRow is a row of revisions, and itemRow one of changes.
@@ -144,6 +145,7 @@ type revisionRow struct {
 	Owners                   []policies.AccountID
 	Address                  *string
 	AddressSalt, AddressHash []byte
+	Latest                   time.Time
 }
 
 type itemRow struct {
@@ -241,6 +243,12 @@ func (a *peeking[T]) while(wanted func(T) bool) ([]T, error) {
 func (w *walk) verify(ctx context.Context, row revisionRow, items []itemRow) (*BrokenLink, error) {
 	if broken := w.inOrder(row, items); broken != nil {
 		return broken, nil
+	}
+	if w.latest.Before(row.At) {
+		w.latest = row.At
+	}
+	if !row.Latest.Equal(w.latest) {
+		return &BrokenLink{Revision: row.Revision, Entry: -1, What: "at or latest was changed: latest is not the latest time up to here"}, nil
 	}
 	audit, broken := row.auditHash(items)
 	if broken != nil {

@@ -32,8 +32,8 @@ const Channel = "usher_revision"
 const (
 	sqlInsertRevision = `insert into revisions
     (revision, at, objects, audit_hash, hash, action, token, token_name, account, local, request_id, owners, address, address_salt, address_hash,
-     transaction)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
+     transaction, latest)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, greatest($2, (select latest from revisions where revision = $17)))`
 	sqlInsertChange = `insert into changes
     (owner, revision, ordinal, kind, id, before, after, personal, personal_salt, personal_hash)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
@@ -217,7 +217,7 @@ func (tx *tx) queueRevision(action string, r *record) {
 	hash := policies.ChainHash(policies.Hash(tx.head.Hash), revision, sha256.Sum256(r.objects), r.auditHash)
 	actor := tx.call.Actor
 	tx.queue.Queue(sqlInsertRevision, revision, tx.now, string(r.objects), r.auditHash[:], hash[:], action,
-		actor.Token, actor.TokenName, actor.Account, actor.Local, actor.RequestID, r.owners(), r.address, r.addressSalt, r.addressHash, tx.id)
+		actor.Token, actor.TokenName, actor.Account, actor.Local, actor.RequestID, r.owners(), r.address, r.addressSalt, r.addressHash, tx.id, tx.head.Revision)
 	tx.head.Revision, tx.head.Hash = revision, hash[:]
 }
 
