@@ -9,6 +9,7 @@ OPA      := $(GO) tool opa
 COUNT    ?= 10
 FUZZTIME ?= 30s
 SOAK     ?= 10000
+ROUNDS   ?= 20
 BENCH    ?=
 
 .DEFAULT_GOAL := help
@@ -72,8 +73,9 @@ load: build servers ## Run usher bench on a usher dev of its own, beside a stock
 	bin/usher bench --opa "$$($(GO) tool -n opa)" $(BENCH); code=$$?; \
 	kill $$dev; wait $$dev; rm -rf $$dir; exit $$code
 
-soak: servers ## Compare SOAK random worlds with the model, over REST and HTTP
+soak: servers ## Compare SOAK random worlds with the model, over REST and HTTP; then ROUNDS of faults
 	USHER_TEST_WORLDS=$(SOAK) $(GO) test ./cmd/usher/e2e -run TestRandomWorldsAgreeWithTheModel -count=1 -timeout 0 -v
+	$(GO) test ./cmd/usher/e2e -run 'TestFaults|TestKilledProcessesLoseNothing' -count=$(ROUNDS) -timeout 0 -v
 
 fuzz: ## Fuzz each parser for FUZZTIME
 	@for pkg in $$($(GO) list ./...); do \

@@ -61,7 +61,8 @@ func New(o Options) (*Client, error) {
 	}
 	c.progress = newProgress(o.Clock)
 	if p, ok := c.receiver.position(); ok {
-		c.progress.applied(p)
+		floor, _ := c.receiver.floor()
+		c.progress.applied(p, floor)
 	}
 	var err error
 	if c.metrics, err = newMetrics(o.Registerer, c.progress); err != nil {

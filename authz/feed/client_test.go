@@ -374,3 +374,40 @@ func TestNoticesMustLeadToTheSnapshot(t *testing.T) {
 	require.Equal(t, map[RefusalKind]uint64{RefusedAltered: 1}, c.Status().Refusals)
 	require.Equal(t, policies.Revision(6), c.Status().Revision)
 }
+
+// TestNothingIsReportedBeforeItIsAnsweredFrom: while notices lead up to a beginning, what
+// is answered from is what was before it.
+func TestNothingIsReportedBeforeItIsAnsweredFrom(t *testing.T) {
+	t.Parallel()
+	last, notices := hashOf("4"), []Frame{}
+	for revision := policies.Revision(5); revision <= 6; revision++ {
+		n := &Notice{Revision: revision, Time: testTime, BodiesHash: hashOf("bodies"), AuditHash: hashOf("audit")}
+		n.Hash = policies.ChainHash(last, revision, n.BodiesHash, n.AuditHash)
+		last, notices = n.Hash, append(notices, n)
+	}
+	header := &Snapshot{Platform: "p", Revision: 6, Hash: last, Time: testTime, After: 4, AfterHash: hashOf("4")}
+	line, err := AppendFrame(nil, header)
+	require.NoError(t, err)
+	more := make(chan struct{})
+	c := startClient(t, Options{URL: serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", ContentType)
+		_, _ = w.Write(lines(t, &Heartbeat{Platform: "p", Revision: 6, Hash: last, Time: testTime}, header, NewTally(line).End(), notices[0]))
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-more:
+		case <-r.Context().Done():
+			return
+		}
+		_, _ = w.Write(lines(t, notices[1]))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})})
+	eventually(t, "the first notice is taken", func() bool { return c.Status().Revision == 5 })
+	_, answering := c.progress.answersFrom()
+	require.False(t, answering)
+	close(more)
+	eventually(t, "the beginning is reached", func() bool {
+		revision, answering := c.progress.answersFrom()
+		return answering && revision == 6
+	})
+}

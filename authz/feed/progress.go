@@ -15,17 +15,21 @@ type progress struct {
 	ready chan struct{} // closed once caught up for the first time
 	moved chan struct{} // has something once at has moved; for one reader
 
-	mu       sync.Mutex
-	at       Position
-	some     bool // at is of something
-	target   *policies.Revision
-	pending  *heard // the oldest heartbeat that named a revision not applied yet
-	fresh    time.Time
-	up       bool
-	connects uint64
-	failed   uint64
-	rejected bool // the last attempt was
-	refusals map[RefusalKind]uint64
+	mu   sync.Mutex
+	at   Position
+	some bool // at is of something
+	// answers is the revision that is answered from, if any is: on demand it lies
+	// behind at while notices lead up to a beginning.
+	answers   policies.Revision
+	answering bool
+	target    *policies.Revision
+	pending   *heard // the oldest heartbeat that named a revision not applied yet
+	fresh     time.Time
+	up        bool
+	connects  uint64
+	failed    uint64
+	rejected  bool // the last attempt was
+	refusals  map[RefusalKind]uint64
 }
 
 type heard struct {
@@ -53,11 +57,12 @@ func (p *progress) heartbeat(h *Heartbeat, ago time.Duration) {
 	p.catchUp()
 }
 
-// applied says that the receiver has reached at.
-func (p *progress) applied(at Position) {
+// applied says that the receiver has reached at, and answers from floor, if it is some.
+func (p *progress) applied(at, floor Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.at, p.some = at, true
+	p.answers, p.answering = floor.Revision, floor.Platform != ""
 	select {
 	case p.moved <- struct{}{}:
 	default:
@@ -105,6 +110,13 @@ func (p *progress) refused(kind RefusalKind) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refusals[kind]++
+}
+
+// answersFrom is the revision that is answered from; false: none is.
+func (p *progress) answersFrom() (policies.Revision, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.answers, p.answering
 }
 
 func (p *progress) revision() policies.Revision {

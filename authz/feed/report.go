@@ -158,14 +158,14 @@ func (r *reporter) leave(ctx context.Context) {
 // tell sends one report. Before there is a state there is nothing to tell: nobody is
 // answered from it.
 func (r *reporter) tell(ctx context.Context, leaving bool) {
-	status := r.c.Status()
-	if status.Platform == "" {
+	revision, answering := r.c.progress.answersFrom()
+	if !answering {
 		return
 	}
 	r.sequence++
 	report := Report{
 		Sidecar: r.id, Sequence: r.sequence, Name: r.c.o.Self.Name, Version: r.c.o.Self.Version,
-		Mode: r.c.receiver.mode(), Revision: status.Revision, ChecksPerSecond: r.checks(), Leaving: leaving,
+		Mode: r.c.receiver.mode(), Revision: revision, ChecksPerSecond: r.checks(), Leaving: leaving,
 	}
 	if age, ok := r.c.Age(); ok {
 		seconds := age.Seconds()

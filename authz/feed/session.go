@@ -214,7 +214,8 @@ func (s *session) notice(f *Notice) error {
 // advanced tells progress how far the receiver is.
 func (s *session) advanced() {
 	if p, ok := s.c.receiver.position(); ok {
-		s.c.progress.applied(p)
+		floor, _ := s.c.receiver.floor() // of no platform, if there is none
+		s.c.progress.applied(p, floor)
 		s.confirm(s.named)
 	}
 }
