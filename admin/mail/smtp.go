@@ -84,6 +84,9 @@ func NewSMTP(address string, a Addresses, config *tls.Config) (*SMTP, error) {
 	}
 	s := &SMTP{addresses: a, host: u.Hostname(), options: []gomail.Option{gomail.WithTimeout(sendTimeout)}}
 	if config != nil {
+		if config = config.Clone(); config.ServerName == "" {
+			config.ServerName = s.host
+		}
 		s.options = append(s.options, gomail.WithTLSConfig(config))
 	}
 	policy := u.Query().Get("tls")
