@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/goccy/go-yaml"
 
@@ -15,8 +16,11 @@ import (
 
 // Routes is a mapping. It may be used from any number of goroutines.
 type Routes struct {
-	routes []route
+	inForce atomic.Pointer[[]route]
 }
+
+// Replace puts the routes of other in force: requests from now on are matched by them.
+func (rs *Routes) Replace(other *Routes) { rs.inForce.Store(other.inForce.Load()) }
 
 type route struct {
 	methods []string // none: all
@@ -66,7 +70,7 @@ func Parse(data []byte) (*Routes, error) {
 	if len(f.Routes) == 0 {
 		return nil, errors.New("there are no routes: everything would be denied")
 	}
-	made := &Routes{}
+	var all []route
 	var errs []error
 	seen := map[string]int{}
 	for i, from := range f.Routes {
@@ -82,11 +86,13 @@ func Parse(data []byte) (*Routes, error) {
 		for _, problem := range problems {
 			errs = append(errs, fmt.Errorf("route %d (%s): %w", i+1, from.Path, problem))
 		}
-		made.routes = append(made.routes, r)
+		all = append(all, r)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	made := &Routes{}
+	made.inForce.Store(&all)
 	return made, nil
 }
 
@@ -199,8 +205,9 @@ func (rs *Routes) Match(r *Request) (Match, error) {
 	if err != nil {
 		return Match{}, &DeniedError{http.StatusForbidden, "The path could be read in more than one way: " + err.Error() + "."}
 	}
-	for i := range rs.routes {
-		route := &rs.routes[i]
+	inForce := *rs.inForce.Load()
+	for i := range inForce {
+		route := &inForce[i]
 		if len(route.methods) > 0 && !slices.Contains(route.methods, r.Method) {
 			continue
 		}

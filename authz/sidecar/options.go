@@ -97,6 +97,8 @@ type Options struct {
 	NoListener bool
 	// Routes maps what proxies ask about to checks; nil: no proxy asks.
 	Routes *routes.Routes
+	// RoutesFile is a file of such routes instead, read anew when it changes.
+	RoutesFile string
 	// EnvoyListen is HOST:PORT for Envoy's gRPC, under the same Auth and TLS as Listen,
 	// and EnvoySocket the path of a Unix socket for it; empty: none.
 	EnvoyListen, EnvoySocket string
@@ -217,7 +219,8 @@ func (o Options) validateListeners() error {
 	problem(o.Listen == "" && o.Socket == "" && !o.NoListener, "there is nothing to listen on: give --listen or --socket")
 	problem((o.TLSCert == "") != (o.TLSKey == ""), "a certificate and its key come together: give both or neither")
 	problem(o.TLSCert != "" && o.Listen == "" && o.EnvoyListen == "", "a certificate is for a TCP listener: give --listen")
-	problem((o.EnvoyListen != "" || o.EnvoySocket != "") && o.Routes == nil, "what Envoy asks about must be mapped to checks: give --routes")
+	problem(o.Routes != nil && o.RoutesFile != "", "routes are given as such or in a file, not both")
+	problem((o.EnvoyListen != "" || o.EnvoySocket != "") && o.Routes == nil && o.RoutesFile == "", "what Envoy asks about must be mapped to checks: give --routes")
 	problem(o.Socket != "" && o.Socket == o.EnvoySocket, "HTTP and Envoy's gRPC cannot share a Unix socket")
 	problem(o.SocketMode&^fs.ModePerm != 0, "the mode of the Unix socket is not one of permissions")
 	if o.Listen == "" && o.EnvoyListen == "" {

@@ -30,6 +30,7 @@ type Sidecar struct {
 	health      server.Health
 	decisions   *decisionlog.Log // nil: decisions are not logged
 	certificate *certificate     // nil: no TLS
+	routes      *routesFile      // nil: they are in no file
 	errorLog    *log.Logger
 
 	stopping atomic.Bool
@@ -71,6 +72,13 @@ func New(o Options) (*Sidecar, error) {
 			return nil, err
 		}
 	}
+	if o.RoutesFile != "" {
+		var err error
+		if s.routes, err = newRoutesFile(o); err != nil {
+			return nil, err
+		}
+		s.options.Routes = s.routes.inForce
+	}
 	from, err := newSource(o, s.checks)
 	if err != nil {
 		return nil, err
@@ -93,7 +101,7 @@ func New(o Options) (*Sidecar, error) {
 		s.decider = s.decisions.Wrap(answers)
 	}
 	s.api, err = server.New(server.Options{
-		Decider: s.decider, Searcher: s.searcher, Routes: o.Routes, Tokens: from.tokens(), Clock: from.now, Logger: o.Logger, Registerer: o.Registry,
+		Decider: s.decider, Searcher: s.searcher, Routes: s.options.Routes, Tokens: from.tokens(), Clock: from.now, Logger: o.Logger, Registerer: o.Registry,
 	})
 	if err != nil {
 		return nil, err
@@ -141,6 +149,9 @@ func (s *Sidecar) Start(ctx context.Context) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
 	s.work.Go(func() { s.failed(s.source.run(running)) })
+	if s.routes != nil {
+		s.work.Go(func() { s.routes.run(running) })
+	}
 	if s.decisions != nil {
 		s.work.Go(func() { s.decisions.Run(running) })
 	}

@@ -56,7 +56,7 @@ type checkCommand struct {
 	sidecarAccess `embed:""`
 
 	Subject     string `arg:"" help:"The account that asks: its id, or its email address where --admin-url is given."`
-	Action      string `arg:"" help:"The action, e.g. environment.control.StartEnv."`
+	Action      string `arg:"" help:"The action, e.g. environment.control.StartEnv." predictor:"action"`
 	Resource    string `arg:"" help:"TYPE:ID; types: environment, group, environments, groups, account." name:"type:id"`
 	Explain     bool   `help:"Print the why as a table: which roles were found on which level."`
 	MinRevision uint64 `help:"Answer from this revision or a later one." placeholder:"N"`

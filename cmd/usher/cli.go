@@ -28,27 +28,28 @@ type Process struct {
 type commandLine struct {
 	Config string `help:"YAML file with options, e.g. 'listen: 127.0.0.1:9000'. A flag beats the environment beats the file." placeholder:"FILE"`
 
-	Dev     devCommand     `cmd:"" help:"Run everything on this machine: PostgreSQL, Redis, admin, sidecars, demo data."`
-	Admin   adminCommand   `cmd:"" help:"Run the admin server: REST, feed, bundles, checks."`
-	Sidecar sidecarCommand `cmd:"" help:"Run the check server beside your service."`
-	Migrate migrateCommand `cmd:"" help:"Bring the database's schema and the policy in force up to date."`
-	Token   tokenCommand   `cmd:"" help:"Make, list and revoke service tokens."`
-	Mail    mailCommand    `cmd:"" help:"See, retry and discard mails that were not sent."`
-	Keys    keysCommand    `cmd:"" help:"Make the key pairs that sign feed and bundles."`
-	Epoch   epochCommand   `cmd:"" help:"Tell revisions of a restored database from those that were lost."`
-	Import  importCommand  `cmd:"" help:"Send account documents to the admin server."`
-	Export  exportCommand  `cmd:"" help:"Print the document of an account."`
-	Check   checkCommand   `cmd:"" help:"Ask a sidecar. Exit code 0: allowed, 1: denied, 2: error."`
-	WhoCan  whoCanCommand  `cmd:"" help:"List the accounts that may do an action on a resource."`
-	WhatCan whatCanCommand `cmd:"" help:"List what an account may do, on one resource or on which ones."`
-	Test    testCommand    `cmd:"" help:"Hold expected decisions against a bundle, account documents or a sidecar. Exit code 0: as expected, 1: not, 2: error."`
-	Audit   auditCommand   `cmd:"" help:"Verify the change log, keep its head elsewhere, erase data of persons."`
-	Diff    diffCommand    `cmd:"" help:"Show which permissions differ between two revisions."`
-	Watch   watchCommand   `cmd:"" help:"Follow what changes."`
-	Bundle  bundleCommand  `cmd:"" help:"Build OPA bundles."`
-	Bench   benchCommand   `cmd:"" help:"Measure an usher, each figure beside its floor; every answer is compared."`
-	Health  healthCommand  `cmd:"" help:"Exit 0 if the server at URL is ready, 1 if not (for container health checks)."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Dev        devCommand        `cmd:"" help:"Run everything on this machine: PostgreSQL, Redis, admin, sidecars, demo data."`
+	Admin      adminCommand      `cmd:"" help:"Run the admin server: REST, feed, bundles, checks."`
+	Sidecar    sidecarCommand    `cmd:"" help:"Run the check server beside your service."`
+	Migrate    migrateCommand    `cmd:"" help:"Bring the database's schema and the policy in force up to date."`
+	Token      tokenCommand      `cmd:"" help:"Make, list and revoke service tokens."`
+	Mail       mailCommand       `cmd:"" help:"See, retry and discard mails that were not sent."`
+	Keys       keysCommand       `cmd:"" help:"Make the key pairs that sign feed and bundles."`
+	Epoch      epochCommand      `cmd:"" help:"Tell revisions of a restored database from those that were lost."`
+	Import     importCommand     `cmd:"" help:"Send account documents to the admin server."`
+	Export     exportCommand     `cmd:"" help:"Print the document of an account."`
+	Check      checkCommand      `cmd:"" help:"Ask a sidecar. Exit code 0: allowed, 1: denied, 2: error."`
+	WhoCan     whoCanCommand     `cmd:"" help:"List the accounts that may do an action on a resource."`
+	WhatCan    whatCanCommand    `cmd:"" help:"List what an account may do, on one resource or on which ones."`
+	Test       testCommand       `cmd:"" help:"Hold expected decisions against a bundle, account documents or a sidecar. Exit code 0: as expected, 1: not, 2: error."`
+	Audit      auditCommand      `cmd:"" help:"Verify the change log, keep its head elsewhere, erase data of persons."`
+	Diff       diffCommand       `cmd:"" help:"Show which permissions differ between two revisions."`
+	Watch      watchCommand      `cmd:"" help:"Follow what changes."`
+	Bundle     bundleCommand     `cmd:"" help:"Build OPA bundles."`
+	Bench      benchCommand      `cmd:"" help:"Measure an usher, each figure beside its floor; every answer is compared."`
+	Completion completionCommand `cmd:"" help:"Print the script that lets a shell complete commands, options and actions."`
+	Health     healthCommand     `cmd:"" help:"Exit 0 if the server at URL is ready, 1 if not (for container health checks)."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
 
 	BenchFloor benchFloorCommand `cmd:"" help:"The least that any check server must do, for usher bench." hidden:""`
 }

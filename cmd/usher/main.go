@@ -12,11 +12,13 @@ import (
 )
 
 func main() {
+	p := Process{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv}
+	if completed(p) {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, release := untilGoRunEnds(ctx)
-	code := Run(ctx, os.Args[1:], Process{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv,
-	})
+	code := Run(ctx, os.Args[1:], p)
 	release()
 	stop()
 	os.Exit(code)

@@ -14,7 +14,6 @@ import (
 
 	"github.com/usher-authz/usher/authz/decisionlog"
 	"github.com/usher-authz/usher/authz/ondemand"
-	"github.com/usher-authz/usher/authz/routes"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/authz/sidecar"
 )
@@ -27,7 +26,7 @@ type sidecarCommand struct {
 
 	listening `embed:""`
 
-	Routes      string `help:"What reverse proxies ask about, in YAML: routes to actions; it opens /forward-auth." placeholder:"FILE"`
+	Routes      string `help:"What reverse proxies ask about, in YAML: routes to actions; it opens /forward-auth, and is read anew when it changes." placeholder:"FILE"`
 	EnvoyListen string `help:"Where Envoy's external authorization (gRPC) is served too, HOST:PORT, under the same --auth and certificate; it needs --routes." placeholder:"HOST:PORT"`
 	EnvoySocket string `help:"A Unix socket for the same, with --socket-mode." placeholder:"PATH"`
 
@@ -100,7 +99,7 @@ func (c *sidecarCommand) Run(ctx context.Context, p *Process) error {
 func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 	o := sidecar.Options{
 		Listen: c.Listen, Auth: server.Auth(c.Auth), PublicURL: c.PublicURL, Socket: c.Socket,
-		EnvoyListen: c.EnvoyListen, EnvoySocket: c.EnvoySocket,
+		RoutesFile: c.Routes, EnvoyListen: c.EnvoyListen, EnvoySocket: c.EnvoySocket,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, InsecureListen: c.InsecureListen, Token: c.Token, Name: c.Name, Version: version(),
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, MaxStaleness: c.MaxStaleness, Logger: log,
 	}
@@ -116,10 +115,6 @@ func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 		errs = append(errs, fmt.Errorf("--socket-mode must be permissions like 0600, not %q", c.SocketMode))
 	}
 	o.SocketMode = fs.FileMode(mode)
-	if c.Routes != "" {
-		o.Routes, err = readRoutes(c.Routes)
-		errs = append(errs, err)
-	}
 	if o.Verifier, err = c.verifier(); err != nil {
 		errs = append(errs, err)
 	}
@@ -145,19 +140,6 @@ func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 		errs = append(errs, c.redis(&o))
 	}
 	return o, errors.Join(errs...)
-}
-
-// readRoutes reads the file of --routes.
-func readRoutes(path string) (*routes.Routes, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read --routes: %w", err)
-	}
-	made, err := routes.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("--routes %s: %w", path, err)
-	}
-	return made, nil
 }
 
 // decisionLog is where decisions are logged; nil: they are not.

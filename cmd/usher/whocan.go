@@ -13,7 +13,7 @@ type whoCanCommand struct {
 	SidecarURL string `help:"The sidecar to ask, e.g. http://127.0.0.1:8181." placeholder:"URL"`
 	Token      string `help:"A service token." placeholder:"TOKEN"`
 
-	Action   string `arg:"" help:"The action, e.g. environment.control.StartEnv."`
+	Action   string `arg:"" help:"The action, e.g. environment.control.StartEnv." predictor:"action"`
 	Resource string `arg:"" help:"TYPE:ID; types: environment, group, environments, groups, account." name:"type:id"`
 	Output   string `default:"table" enum:"table,json" help:"How the accounts are printed: ${enum}."`
 }
