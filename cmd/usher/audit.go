@@ -77,13 +77,15 @@ type auditVerifyCommand struct {
 
 	Anchor              []string `help:"Signed heads kept elsewhere, one a line; repeat it for several files." placeholder:"FILE or URL"`
 	VerificationKeyFile []string `help:"The public key of the anchors; repeat it for several."           placeholder:"FILE"`
+	State               bool     `help:"Rebuild the state from the log, and hold the tables against it."`
 	Output              string   `default:"text" enum:"text,json" help:"How the finding is printed: ${enum}."`
 }
 
 // Help is shown by --help below the options.
 func (*auditVerifyCommand) Help() string {
 	return "Exit code: 0 the log is as it was written, 1 it is not, 2 error.\n\n" +
-		"The role needs to read usher_schema, platform, policies_in_force, revisions and changes; nothing is written. " +
+		"The role needs to read usher_schema, platform, policies_in_force, revisions and changes; nothing is written. With --state it " +
+		"reads all tables, and names the first row that is not what the log last wrote. " +
 		"Without --anchor, a log that was written anew from some point to its end cannot be told from a true one."
 }
 
@@ -98,6 +100,14 @@ type finding struct {
 	Erased    uint64 `json:"erased"`
 	Anchors   int    `json:"anchors"`
 	Broken    *link  `json:"broken,omitzero"`
+	State     *state `json:"state,omitzero"`
+}
+
+// state is what is printed of the tables.
+type state struct {
+	Revision uint64 `json:"revision"`
+	Objects  uint64 `json:"objects"`
+	Differs  string `json:"differs,omitzero"`
 }
 
 type link struct {
@@ -123,22 +133,39 @@ func (c *auditVerifyCommand) Run(ctx context.Context, p *Process) error {
 	bar := newCount(p.Stderr, "verify")
 	report, err := s.Verify(ctx, store.VerifyOptions{Heads: heads, Progress: bar.at})
 	bar.done()
+	var tables *state
+	if err == nil && c.State && report.Broken == nil {
+		tables, err = verifyState(ctx, s)
+	}
 	if err == nil {
-		err = c.print(p.Stdout, report, len(heads))
+		err = c.print(p.Stdout, report, tables, len(heads))
 	}
 	switch {
 	case err != nil:
 		return &exitError{Code: 2, Err: err}
-	case report.Broken != nil:
+	case report.Broken != nil, tables != nil && tables.Differs != "":
 		return &exitError{Code: 1}
 	}
 	return nil
 }
 
-func (c *auditVerifyCommand) print(w io.Writer, r store.VerifyReport, anchors int) error {
+// verifyState holds the tables against the log.
+func verifyState(ctx context.Context, s *store.Store) (*state, error) {
+	report, err := s.VerifyState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := &state{Revision: uint64(report.Revision), Objects: report.Objects}
+	if report.Differs != nil {
+		found.Differs = report.Differs.String()
+	}
+	return found, nil
+}
+
+func (c *auditVerifyCommand) print(w io.Writer, r store.VerifyReport, tables *state, anchors int) error {
 	if c.Output == "json" {
 		f := finding{
-			Sound: r.Broken == nil, Platform: r.Platform, Revision: uint64(r.Revision), Hash: r.Hash.String(),
+			State: tables, Sound: r.Broken == nil && (tables == nil || tables.Differs == ""), Platform: r.Platform, Revision: uint64(r.Revision), Hash: r.Hash.String(),
 			Revisions: r.Revisions, Entries: r.Entries, Erased: r.Erased, Anchors: anchors,
 		}
 		if b := r.Broken; b != nil {
@@ -160,6 +187,14 @@ func (c *auditVerifyCommand) print(w io.Writer, r store.VerifyReport, anchors in
 	}
 	_, err := fmt.Fprintf(w, "sound: %d revisions with %d entries, up to revision %d, hash %s\nanchors passed: %d; data of persons erased in: %d\n",
 		r.Revisions, r.Entries, r.Revision, r.Hash, anchors, r.Erased)
+	if err != nil || tables == nil {
+		return err
+	}
+	if tables.Differs != "" {
+		_, err = fmt.Fprintf(w, "state: the tables are not what the log says: %s\n", tables.Differs)
+		return err
+	}
+	_, err = fmt.Fprintf(w, "state: the tables are what the log says, %d objects at revision %d\n", tables.Objects, tables.Revision)
 	return err
 }
 
