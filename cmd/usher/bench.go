@@ -22,6 +22,7 @@ type benchCommand struct {
 	Duration    time.Duration `default:"10s"  help:"How long each server is asked."`
 	Sidecars    int           `default:"2"    help:"How many sidecars to start."`
 	Changes     int           `default:"200"  help:"How many grants are given and taken back while others are asked about."`
+	Checks      int           `default:"0"    help:"How many checks are asked beside the changes, at least: changes go on until then, e.g. for 10,000,000."`
 	OPA         string        `help:"A stock OPA to compare with, on the same bundle." name:"opa" placeholder:"PROGRAM"`
 	Output      string        `default:"table" enum:"table,json" help:"How the figures are printed: ${enum}."`
 }
@@ -43,7 +44,7 @@ func (c *benchCommand) Run(ctx context.Context, p *Process) error {
 	}
 	report, err := bench.Run(ctx, bench.Options{
 		AdminURL: c.AdminURL, Token: c.Token, Program: program, OPA: c.OPA, Owners: c.Owners, Seed: c.Seed,
-		Connections: c.Connections, Duration: c.Duration, Sidecars: c.Sidecars, Changes: c.Changes, Progress: p.Stderr,
+		Connections: c.Connections, Duration: c.Duration, Sidecars: c.Sidecars, Changes: c.Changes, Checks: c.Checks, Progress: p.Stderr,
 	})
 	if report == nil {
 		return err

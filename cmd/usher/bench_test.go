@@ -21,7 +21,7 @@ func TestBench(t *testing.T) {
 		variables = append(variables, name+"="+value)
 	}
 	p, err := startUsher(t.TempDir(), variables, "bench", "--owners", "11", "--duration", "200ms", "--connections", "2",
-		"--sidecars", "2", "--changes", "3", "--output", "json")
+		"--sidecars", "2", "--changes", "3", "--checks", "2000", "--output", "json")
 	require.NoError(t, err)
 	require.True(t, p.endsWithin(3*time.Minute), p.output)
 	require.Zero(t, p.code(), p.output)
@@ -30,13 +30,19 @@ func TestBench(t *testing.T) {
 	var report bench.Report
 	require.NoError(t, json.Unmarshal([]byte("{"+text), &report), text)
 	require.Equal(t, 550, report.Grants)
-	require.Len(t, report.Loads, 5)
+	require.Len(t, report.Loads, 7)
 	for _, l := range report.Loads {
 		require.Positive(t, l.Checks, l.Name)
 		require.Zero(t, l.Wrong+l.Errors, l.Name)
 	}
 	require.Zero(t, report.Hot.Allocations)
 	require.Positive(t, report.BytesPerGrant)
-	require.Equal(t, 3, report.Revocation.Changes)
+	require.Greater(t, report.OPABytesPerGrant, report.BytesPerGrant)
+	require.Positive(t, report.Miss.OfFloor)
+	require.Positive(t, report.Disk.Bytes)
+	require.Positive(t, report.Disk.OfFloor)
+	require.GreaterOrEqual(t, report.Peak, report.Resident)
+	require.GreaterOrEqual(t, report.Revocation.Changes, 3)
+	require.GreaterOrEqual(t, report.Loads[6].Checks, 2000)
 	require.Positive(t, report.Revocation.P50)
 }

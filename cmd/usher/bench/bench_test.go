@@ -113,7 +113,7 @@ func TestWrongAnswersAreCounted(t *testing.T) {
 			require.NoError(t, err)
 			server := &child{address: web.Listener.Addr().String(), cmd: &exec.Cmd{Process: self}}
 			asked := &target{
-				server: server, checks: 1, right: rightOne([]question{q}), requests: [][]byte{request(pathEvaluation, server.address, "", nil)},
+				server: server, address: server.address, checks: 1, right: rightOne([]question{q}), requests: [][]byte{request(pathEvaluation, server.address, "", nil)},
 			}
 			require.NoError(t, asked.round(t.Context(), 1, 50*time.Millisecond))
 			require.Equal(t, c.wrong, asked.wrong > 0, asked.firstBad)

@@ -58,16 +58,18 @@ func (w *watcher) close() {
 	}
 }
 
-// run makes n changes, over all owners in turn.
-func (w *watcher) run(ctx context.Context, n int) (Revocation, error) {
-	for i := range n {
-		if err := w.change(ctx, i*37); err != nil {
+// run makes changes, n of them and then more until enough says so, over all owners in
+// turn.
+func (w *watcher) run(ctx context.Context, n int, enough func() bool) (Revocation, error) {
+	made := 0
+	for ; made < n || !enough(); made++ {
+		if err := w.change(ctx, made*37); err != nil {
 			return Revocation{}, err
 		}
 	}
 	slices.Sort(w.took)
 	return Revocation{
-		Changes: n, Sidecars: len(w.sidecars), Wrong: w.wrong,
+		Changes: made, Sidecars: len(w.sidecars), Wrong: w.wrong,
 		P50: quantile(w.took, 0.5) / 1e3, P99: quantile(w.took, 0.99) / 1e3, Max: quantile(w.took, 1) / 1e3,
 	}, nil
 }

@@ -98,7 +98,7 @@ func (c *child) awaitReady(ctx context.Context, path string) error {
 }
 
 // errNoProcessorTime: only Linux tells a process what another one took.
-var errNoProcessorTime = errors.New("the processor time of a process can be read on Linux only")
+var errNoProcessorTime = errors.New("the processor time and memory of a process can be read on Linux only")
 
 // processorTime is what the process has taken so far, of user and kernel.
 func (c *child) processorTime() (time.Duration, error) {
@@ -111,6 +111,32 @@ func (c *child) processorTime() (time.Duration, error) {
 		return 0, fmt.Errorf("read the processor time of %s: %w", c.cmd.Path, err)
 	}
 	return time.Duration(stat.CPUTime() * float64(time.Second)), nil
+}
+
+// memory is what the process has in memory now, and had at most, in bytes.
+func (c *child) memory() (resident, peak uint64, err error) {
+	proc, err := procfs.NewProc(c.cmd.Process.Pid)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%w: %w", errNoProcessorTime, err)
+	}
+	status, err := proc.NewStatus()
+	if err != nil {
+		return 0, 0, fmt.Errorf("read the memory of %s: %w", c.cmd.Path, err)
+	}
+	return status.VmRSS, status.VmHWM, nil
+}
+
+// end stops the process before its time.
+func (c *child) end() error {
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop %s: %w", c.cmd.Path, err)
+	}
+	select {
+	case <-c.done:
+		return nil
+	case <-time.After(endTimeout):
+		return fmt.Errorf("%s does not end", c.cmd.Path)
+	}
 }
 
 // output keeps the beginning of what a child says, to tell why it ended.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"time"
 )
 
@@ -22,17 +23,26 @@ type conn struct {
 // answerTimeout bounds the wait for one answer.
 const answerTimeout = 30 * time.Second
 
+// dial connects to HOST:PORT, or to the path of a Unix socket.
 func dial(ctx context.Context, address string) (*conn, error) {
+	network := "tcp"
+	if filepath.IsAbs(address) {
+		network = "unix"
+	}
 	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, "tcp", address)
+	c, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
 	return &conn{net: c, in: bufio.NewReader(c)}, nil
 }
 
-// request is a whole POST as it goes over the wire.
-func request(path, host, token string, body []byte) []byte {
+// request is a whole POST as it goes over the wire to an address.
+func request(path, address, token string, body []byte) []byte {
+	host := address
+	if filepath.IsAbs(address) {
+		host = "localhost"
+	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n", path, host, token)
 	fmt.Fprintf(&b, "Content-Type: application/json\r\nX-Request-ID: bench\r\nContent-Length: %d\r\n\r\n", len(body))

@@ -2,8 +2,9 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -17,8 +18,17 @@ type InProcess struct {
 	// BytesPerGrant is the live heap of the state, less that of an empty platform,
 	// for each grant of the generated accounts.
 	BytesPerGrant float64 `json:"bytes_per_grant"`
-	Hot           Cached  `json:"hot"`  // 1,000 questions
-	Cold          Cached  `json:"cold"` // drawn over the whole platform
+	// OPABytesPerGrant is the same for OPA's store with the same bundle.
+	OPABytesPerGrant float64 `json:"opa_bytes_per_grant"`
+	Hot              Cached  `json:"hot"`  // 1,000 questions
+	Cold             Cached  `json:"cold"` // drawn over the whole platform
+	Miss             Miss    `json:"miss"`
+}
+
+// Miss is an evaluation, beside the same query on OPA's store with the same bundle.
+type Miss struct {
+	Nanoseconds float64 `json:"ns"`
+	OfFloor     float64 `json:"of_floor"`
 }
 
 // Cached is a check that the cache answers, beside three map look-ups of the same
@@ -41,9 +51,13 @@ const (
 )
 
 // measureInProcess reads a bundle into an engine of this process.
-func measureInProcess(ctx context.Context, bundle io.Reader, p *platform) (InProcess, error) {
-	contents, err := policies.ReadBundle(bundle)
+func measureInProcess(ctx context.Context, path string, p *platform) (InProcess, error) {
+	file, err := os.Open(path)
 	if err != nil {
+		return InProcess{}, fmt.Errorf("read the bundle: %w", err)
+	}
+	contents, err := policies.ReadBundle(file)
+	if err = errors.Join(err, file.Close()); err != nil {
 		return InProcess{}, fmt.Errorf("read the bundle: %w", err)
 	}
 	empty, err := stateOf(ctx, contents, nil)
@@ -57,11 +71,15 @@ func measureInProcess(ctx context.Context, bundle io.Reader, p *platform) (InPro
 	}
 	found := InProcess{BytesPerGrant: (float64(liveHeap()) - float64(before)) / float64(len(p.documents)*grantsEach)}
 	runtime.KeepAlive(contents) // in both
+	contents = nil
 	questions := p.questions(coldQuestions)
 	if found.Hot, err = measureCached(ctx, state, questions[:hotQuestions]); err != nil {
 		return InProcess{}, err
 	}
-	found.Cold, err = measureCached(ctx, state, questions)
+	if found.Cold, err = measureCached(ctx, state, questions); err != nil {
+		return InProcess{}, err
+	}
+	err = measureMisses(ctx, &found, path, state, questions[:hotQuestions], len(p.documents)*grantsEach)
 	return found, err
 }
 
@@ -113,12 +131,12 @@ func measureCached(ctx context.Context, state *authz.State, questions []question
 		}
 	}
 	check, floor := checks(ctx, engine, asked, 0), mapsAndClock(asked)
-	one, least := fastest(check, floor)
+	one, least := fastest(timedChecks, check, floor)
 	found.Nanoseconds, found.OfFloor = one/timedChecks, one/least
 	found.Allocations = allocations(check) / timedChecks
 
 	other := checks(ctx, engine, asked, len(asked)/2)
-	alone, both := fastest(check, func(n int) {
+	alone, both := fastest(timedChecks, check, func(n int) {
 		var wait sync.WaitGroup
 		for _, run := range []func(int){check, other} {
 			wait.Go(func() { run(n) })
@@ -164,12 +182,12 @@ func mapsAndClock(asked []authz.Question) func(n int) {
 
 // fastest is the best of many short rounds of each, in turn, in nanoseconds: what
 // else the machine does weighs on both.
-func fastest(a, b func(n int)) (float64, float64) {
+func fastest(checks int, a, b func(n int)) (float64, float64) {
 	best := [2]time.Duration{time.Hour, time.Hour}
 	for range timedRounds {
 		for i, run := range []func(int){a, b} {
 			began := time.Now()
-			run(timedChecks)
+			run(checks)
 			best[i] = min(best[i], time.Since(began))
 		}
 	}

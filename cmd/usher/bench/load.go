@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,10 +16,12 @@ import (
 type target struct {
 	name     string
 	server   *child
+	address  string // of the server, or of its socket
 	requests [][]byte
 	checks   int // in a request
 	right    func(i int, body []byte) bool
 
+	asked     atomic.Int64 // so far
 	latencies []time.Duration
 	errors    int
 	wrong     int
@@ -68,6 +71,7 @@ func (t *target) round(ctx context.Context, connections int, d time.Duration) er
 	t.unknown = errors.Join(t.unknown, unknown, err)
 	for _, w := range workers {
 		t.latencies = append(t.latencies, w.latencies...)
+		t.asked.Add(int64(len(w.latencies)))
 		t.errors += w.errors
 		t.wrong += w.wrong
 		t.firstBad = cmp.Or(t.firstBad, w.firstBad)
@@ -77,7 +81,7 @@ func (t *target) round(ctx context.Context, connections int, d time.Duration) er
 
 // ask asks one request after the other, from a random one on, until the time is up.
 func (w *worker) ask(ctx context.Context, t *target, until time.Time) {
-	c, err := dial(ctx, t.server.address)
+	c, err := dial(ctx, t.address)
 	if err != nil {
 		w.fail(err)
 		return
@@ -94,7 +98,7 @@ func (w *worker) ask(ctx context.Context, t *target, until time.Time) {
 		if err != nil {
 			w.fail(err)
 			c.close()
-			if c, err = dial(ctx, t.server.address); err != nil {
+			if c, err = dial(ctx, t.address); err != nil {
 				w.fail(err)
 				return
 			}

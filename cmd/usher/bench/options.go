@@ -23,6 +23,7 @@ type Options struct {
 	Duration    time.Duration // of each load
 	Sidecars    int           // that the changes are watched at
 	Changes     int           // grants that are given and taken back while others are asked about
+	Checks      int           // that are asked beside the changes, at least: they go on until then
 
 	Progress io.Writer // a line for each step
 }
@@ -39,6 +40,9 @@ func (o *Options) validate() error {
 		if n.value < n.from {
 			errs = append(errs, fmt.Errorf("--%s must be at least %d", n.name, n.from))
 		}
+	}
+	if o.Checks < 0 {
+		errs = append(errs, errors.New("--checks must not be negative"))
 	}
 	if o.Duration <= 0 {
 		errs = append(errs, errors.New("--duration must be longer than nothing"))

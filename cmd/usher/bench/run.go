@@ -27,7 +27,12 @@ type Report struct {
 
 	// ColdStart is from the start of a sidecar's process until it is ready, the
 	// snapshot come over the feed, in seconds.
-	ColdStart  float64    `json:"cold_start_seconds"`
+	ColdStart float64 `json:"cold_start_seconds"`
+	Disk      Disk    `json:"cold_start_from_disk"`
+	// Resident and Peak are what the first sidecar's process has in memory after all
+	// loads, and had at most, in bytes; 0 where that cannot be read.
+	Resident   uint64     `json:"resident_bytes"`
+	Peak       uint64     `json:"peak_bytes"`
 	Loads      []Load     `json:"loads"`
 	Revocation Revocation `json:"revocation"`
 }
@@ -116,7 +121,14 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	b.tellf("%d changes while others are asked about", b.o.Changes)
-	return b.changes(ctx, sidecars)
+	if err := b.changes(ctx, sidecars); err != nil {
+		return err
+	}
+	if resident, peak, err := sidecars[0].memory(); err == nil { // else it stays 0
+		b.report.Resident, b.report.Peak = resident, peak
+	}
+	b.tellf("a sidecar that starts from its snapshot on disk")
+	return b.startFromDisk(ctx)
 }
 
 // bundle downloads what a stock OPA would.
@@ -131,31 +143,40 @@ func (b *bench) bundle(ctx context.Context) (string, error) {
 }
 
 func (b *bench) inProcess(ctx context.Context, bundle string) error {
-	file, err := os.Open(bundle)
-	if err != nil {
-		return fmt.Errorf("read the bundle: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	b.report.InProcess, err = measureInProcess(ctx, file, b.platform)
+	var err error
+	b.report.InProcess, err = measureInProcess(ctx, bundle, b.platform)
 	return err
 }
 
-// startSidecars starts them as `usher sidecar` would, fed by the admin server.
-func (b *bench) startSidecars(ctx context.Context, revision policies.Revision) ([]*child, error) {
+// sidecar starts one as `usher sidecar` would be, with more options.
+func (b *bench) sidecar(ctx context.Context, options ...string) (*child, error) {
 	env := []string{"USHER_TOKEN=" + b.o.Token}
-	for _, name := range []string{ // what would make them other sidecars than these
+	for _, name := range []string{ // what would make it another sidecar than this
 		"CONFIG", "SOCKET", "AUTH", "BUNDLE", "PUBLIC_URL", "TLS_CERT", "TLS_KEY", "DIR", "MODE", "LOG_LEVEL", "CACHE_LIMIT",
 	} {
 		env = append(env, "USHER_"+name+"=")
 	}
-	for range b.o.Sidecars {
-		s, err := start(ctx, b.o.Program, pathReady, env, func(address string) []string {
-			return []string{"sidecar", "--listen", address, "--admin-url", b.o.AdminURL, "--log-level", "warn"}
-		})
-		if err != nil {
-			return nil, fmt.Errorf("start a sidecar: %w", err)
+	s, err := start(ctx, b.o.Program, pathReady, env, func(address string) []string {
+		return append([]string{"sidecar", "--listen", address, "--admin-url", b.o.AdminURL, "--log-level", "warn"}, options...)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start a sidecar: %w", err)
+	}
+	b.children = append(b.children, s)
+	return s, nil
+}
+
+// startSidecars starts those that the changes are watched at.
+func (b *bench) startSidecars(ctx context.Context, revision policies.Revision) ([]*child, error) {
+	for i := range b.o.Sidecars {
+		var options []string
+		if i == 0 {
+			options = []string{"--socket", b.socket()}
 		}
-		b.children = append(b.children, s)
+		s, err := b.sidecar(ctx, options...)
+		if err != nil {
+			return nil, err
+		}
 		b.report.ColdStart = max(b.report.ColdStart, s.took.Seconds())
 		// From here on nobody meets an older revision.
 		if _, err := b.ask(ctx, s, revision); err != nil {
@@ -164,6 +185,9 @@ func (b *bench) startSidecars(ctx context.Context, revision policies.Revision) (
 	}
 	return b.children, nil
 }
+
+// socket is that of the first sidecar.
+func (b *bench) socket() string { return filepath.Join(b.dir, "sidecar.sock") }
 
 // ask makes one check, and gives the length of its answer.
 func (b *bench) ask(ctx context.Context, s *child, atLeast policies.Revision) (int, error) {
@@ -207,10 +231,10 @@ func (b *bench) bodies() (ones, batches, inputs []jsontext.Value, err error) {
 }
 
 // target adds one way to ask a server.
-func (b *bench) target(name string, s *child, path string, bodies []jsontext.Value, checks int, right func(int, []byte) bool) *target {
-	t := &target{name: name, server: s, checks: checks, right: right}
+func (b *bench) target(name string, s *child, address, path string, bodies []jsontext.Value, checks int, right func(int, []byte) bool) *target {
+	t := &target{name: name, server: s, address: address, checks: checks, right: right}
 	for _, body := range bodies {
-		t.requests = append(t.requests, request(path, s.address, b.o.Token, body))
+		t.requests = append(t.requests, request(path, address, b.o.Token, body))
 	}
 	b.targets = append(b.targets, t)
 	return t
@@ -233,22 +257,28 @@ func (b *bench) loads(ctx context.Context, sidecar *child, bundle string) error 
 	}
 	b.children = append(b.children, floor)
 
-	check := b.target("check", sidecar, pathEvaluation, ones, 1, rightOne(b.questions))
-	checkFloor := b.target("check, floor", floor, pathEvaluation, ones, 1, blank(one))
+	check := b.target("check", sidecar, sidecar.address, pathEvaluation, ones, 1, rightOne(b.questions))
+	checkFloor := b.target("check, floor", floor, floor.address, pathEvaluation, ones, 1, blank(one))
 	if err := b.warm(ctx, sidecar, batches); err != nil {
 		return err
 	}
 	b.tellf("checks over HTTP, beside the floor")
-	if err := load(ctx, b.o.Connections, b.o.Duration, checkFloor, check); err != nil {
+	socket := b.target("check, Unix socket", sidecar, b.socket(), pathEvaluation, ones, 1, rightOne(b.questions))
+	onDemand, err := b.onDemand(ctx, ones, batches)
+	if err != nil {
 		return err
 	}
-	many := b.target("batch of 100", sidecar, pathEvaluations, batches, batchSize, rightBatch(b.questions, batchSize))
-	manyFloor := b.target("batch of 100, floor", floor, pathEvaluations, batches, batchSize, blank(batch))
+	if err := load(ctx, b.o.Connections, b.o.Duration, checkFloor, check, socket, onDemand); err != nil {
+		return err
+	}
+	many := b.target("batch of 100", sidecar, sidecar.address, pathEvaluations, batches, batchSize, rightBatch(b.questions, batchSize))
+	manyFloor := b.target("batch of 100, floor", floor, floor.address, pathEvaluations, batches, batchSize, blank(batch))
 	b.tellf("batches of %d over HTTP, beside the floor", batchSize)
 	if err := load(ctx, b.o.Connections, b.o.Duration, manyFloor, many); err != nil {
 		return err
 	}
-	b.report.Loads = append(b.report.Loads, checkFloor.found(nil), check.found(checkFloor), manyFloor.found(nil), many.found(manyFloor))
+	b.report.Loads = append(b.report.Loads, checkFloor.found(nil), check.found(checkFloor), socket.found(checkFloor), onDemand.found(checkFloor),
+		manyFloor.found(nil), many.found(manyFloor))
 	if b.o.OPA == "" {
 		return nil
 	}
@@ -267,6 +297,19 @@ func (b *bench) lengths(ctx context.Context, sidecar *child, batches []jsontext.
 	defer c.close()
 	answer, err := c.do(request(pathEvaluations, sidecar.address, b.o.Token, batches[0]))
 	return one, len(answer), err
+}
+
+// onDemand starts a sidecar of that mode, over the Redis of the environment, and asks it
+// each question once.
+func (b *bench) onDemand(ctx context.Context, ones, batches []jsontext.Value) (*target, error) {
+	s, err := b.sidecar(ctx, "--mode", "on-demand")
+	if err != nil {
+		return nil, err
+	}
+	if err := b.warm(ctx, s, batches); err != nil {
+		return nil, err
+	}
+	return b.target("check, on demand", s, s.address, pathEvaluation, ones, 1, rightOne(b.questions)), nil
 }
 
 // warm asks each question once, so that what is measured is answered by the cache.
@@ -294,7 +337,7 @@ func (b *bench) opa(ctx context.Context, bundle string, inputs []jsontext.Value,
 		return fmt.Errorf("start OPA: %w", err)
 	}
 	b.children = append(b.children, s)
-	t := b.target("check, stock OPA", s, "/v1/data/usher/authz/decision", inputs, 1, rightOPA(b.questions))
+	t := b.target("check, stock OPA", s, s.address, "/v1/data/usher/authz/decision", inputs, 1, rightOPA(b.questions))
 	if err := load(ctx, b.o.Connections, b.o.Duration, t); err != nil {
 		return err
 	}
@@ -308,7 +351,7 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 	if err != nil {
 		return err
 	}
-	t := b.target("check, during changes", sidecars[0], pathEvaluation, ones, 1, rightOne(b.questions))
+	t := b.target("check, during changes", sidecars[0], sidecars[0].address, pathEvaluation, ones, 1, rightOne(b.questions))
 	w, err := newWatcher(ctx, b.admin, b.platform, sidecars)
 	if err != nil {
 		return err
@@ -321,7 +364,7 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 			_ = t.round(asking, b.o.Connections, roundTime) // its only error is that it was enough
 		}
 	})
-	b.report.Revocation, err = w.run(ctx, b.o.Changes)
+	b.report.Revocation, err = w.run(ctx, b.o.Changes, func() bool { return t.asked.Load() >= int64(b.o.Checks) })
 	enough()
 	asked.Wait()
 	b.report.Loads = append(b.report.Loads, t.found(nil))
