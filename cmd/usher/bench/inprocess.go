@@ -71,7 +71,6 @@ func measureInProcess(ctx context.Context, path string, p *platform) (InProcess,
 	}
 	found := InProcess{BytesPerGrant: (float64(liveHeap()) - float64(before)) / float64(len(p.documents)*grantsEach)}
 	runtime.KeepAlive(contents) // in both
-	contents = nil
 	questions := p.questions(coldQuestions)
 	if found.Hot, err = measureCached(ctx, state, questions[:hotQuestions]); err != nil {
 		return InProcess{}, err

@@ -331,7 +331,7 @@ func (b *bench) warm(ctx context.Context, s *child, batches []jsontext.Value) er
 func (b *bench) opa(ctx context.Context, bundle string, inputs []jsontext.Value, floor *target) error {
 	b.tellf("the same checks on a stock OPA")
 	s, err := start(ctx, b.o.OPA, "/health", nil, func(address string) []string {
-		return []string{"run", "--server", "--addr", address, "--log-level", "error", "--disable-telemetry", bundle}
+		return []string{"run", "--server", "--addr", address, "--log-level", "error", "--skip-version-check", "--skip-verify", bundle}
 	})
 	if err != nil {
 		return fmt.Errorf("start OPA: %w", err)
