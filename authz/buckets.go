@@ -20,8 +20,9 @@ import (
 // reader that meets one half of a change finds another key there, or none, and
 // evaluates: it can miss what is there, and never takes one for another.
 //
-// A shard begins small and doubles. At its limit, and where a bucket is full, what
-// was not used since the last look goes (the clock algorithm, in one bucket).
+// A shard begins small, and doubles when a bucket is full: so a quarter of the places
+// or so are taken, and below the limit nothing goes. At the limit what was not used
+// since the last look goes (the clock algorithm, in one bucket).
 type cache struct {
 	seed   maphash.Seed
 	shards []shard
@@ -48,6 +49,7 @@ type bucket struct {
 const (
 	maxShards    = 256
 	shardEntries = 1024 // that a shard must be worth, at the limit
+	sparse       = 16   // a shard with less than one place in so many taken does not grow
 	maxLooked    = 8    // buckets in which something unused is looked for
 	lowBits      = 0x0101_0101_0101_0101
 	highBits     = 0x8080_8080_8080_8080
@@ -119,14 +121,15 @@ func (c *cache) put(e *entry) {
 	}
 	if s.count.Load() >= s.limit {
 		s.evict(buckets, hash)
-	} else if s.count.Load()*2 >= int64(len(buckets))*places {
+	}
+	for !b.add(e, tagOf(hash)) {
+		if s.count.Load()*sparse < int64(len(buckets))*places {
+			place, _ := s.idle(b)
+			s.remove(b, place)
+			continue
+		}
 		buckets = s.grow(c, buckets)
 		b = &buckets[hash&uint64(len(buckets)-1)]
-	}
-	if !b.add(e, tagOf(hash)) {
-		place, _ := s.idle(b)
-		s.remove(b, place)
-		b.add(e, tagOf(hash))
 	}
 	s.count.Add(1)
 }
