@@ -29,7 +29,8 @@ type bundleBuildCommand struct {
 
 // Help is shown by --help below the options.
 func (*bundleBuildCommand) Help() string {
-	return "The token needs the scope bundles. Without a key of its own the bundle is signed as the admin server signs. Look into the bundle with: opa inspect usher.tar.gz"
+	return "The token needs the scope bundles. Without a key of its own the bundle is signed as the admin server signs. " +
+		"Look into the bundle with: opa inspect usher.tar.gz"
 }
 
 // Run downloads the bundle that the admin server builds.
