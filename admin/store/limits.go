@@ -49,7 +49,7 @@ func (tx *tx) limit() error {
 			continue
 		}
 		before, _ := t.before.(memberObject)
-		if kind := noticeOf(before.memberRow, after.memberRow); kind != NoticeInvited && kind != NoticeResent {
+		if kind := noticeOf(before.memberRow, after.memberRow, tx.now); kind != NoticeInvited && kind != NoticeResent {
 			continue
 		}
 		if err := tx.limitOne(after.Owner, after.EmailKey); err != nil {

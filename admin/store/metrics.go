@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -62,7 +63,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 }
 
 // countInvitations counts what a committed write did to invitations.
-func (m *metrics) countInvitations(d *draft) {
+func (m *metrics) countInvitations(d *draft, now time.Time) {
 	for _, t := range d.touches {
 		after, ok := t.after.(memberObject)
 		if !ok {
@@ -70,7 +71,7 @@ func (m *metrics) countInvitations(d *draft) {
 		}
 		before, _ := t.before.(memberObject)
 		event := ""
-		switch noticeOf(before.memberRow, after.memberRow) {
+		switch noticeOf(before.memberRow, after.memberRow, now) {
 		case NoticeInvited:
 			event = "made"
 		case NoticeResent:

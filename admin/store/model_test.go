@@ -8,6 +8,7 @@ import (
 	"sort"
 	"time"
 
+	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -15,6 +16,7 @@ import (
 // domain.md, for the store to be held against. Its methods give the error that the
 // store must give, as outcome says it; "" is success.
 type model struct {
+	told     []modelNotice
 	now      time.Time
 	accounts map[policies.AccountID]policies.Account
 	owners   map[policies.AccountID]*modelOwner
@@ -41,6 +43,19 @@ type modelRecord struct {
 	ends    time.Time
 	changed time.Time
 	grants  map[policies.Resource]policies.Grant
+}
+
+// modelNotice is what the other side is told.
+type modelNotice struct {
+	kind   store.NoticeKind
+	record *modelRecord // whose id may not be known yet
+}
+
+// tells is what each event tells.
+var tells = map[policies.Event]store.NoticeKind{
+	policies.EventInvite: store.NoticeInvited, policies.EventResend: store.NoticeResent, policies.EventAccept: store.NoticeAccepted,
+	policies.EventReject: store.NoticeRejected, policies.EventLeave: store.NoticeLeft, policies.EventSuspend: store.NoticeSuspended,
+	policies.EventActivate: store.NoticeActivated, policies.EventRemove: store.NoticeRemoved,
 }
 
 func newModel(now time.Time, ttl time.Duration) *model {
@@ -451,6 +466,7 @@ func (m *model) event(r *modelRecord, event policies.Event) string {
 	if r.status == policies.StatusRemoved && event == policies.EventRemove {
 		return ""
 	}
+	m.told = append(m.told, modelNotice{tells[event], r})
 	r.status, r.changed = next, m.now
 	if next == policies.StatusPending {
 		r.ends = m.now.Add(m.ttl)

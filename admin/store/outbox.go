@@ -78,7 +78,7 @@ func (tx *tx) post(action string) error {
 	if tx.s.outbox == nil {
 		return nil
 	}
-	notices := tx.draft.notices(action, tx.call.Account)
+	notices := tx.draft.notices(action, tx.call.Account, tx.now)
 	if len(notices) == 0 {
 		return nil
 	}
@@ -91,7 +91,7 @@ func (tx *tx) post(action string) error {
 // notices are what the changes of collaborations in d tell the other side. What
 // follows from an account being written or deleted tells nobody anything: nobody
 // decided it.
-func (d *draft) notices(action string, by policies.AccountID) []Notice {
+func (d *draft) notices(action string, by policies.AccountID, now time.Time) []Notice {
 	if strings.HasPrefix(action, "account.") {
 		return nil
 	}
@@ -102,7 +102,7 @@ func (d *draft) notices(action string, by policies.AccountID) []Notice {
 			continue
 		}
 		before, _ := t.before.(memberObject)
-		if kind := noticeOf(before.memberRow, after.memberRow); kind != "" {
+		if kind := noticeOf(before.memberRow, after.memberRow, now); kind != "" {
 			n := Notice{Kind: kind, Owner: after.Owner, Member: after.ID, By: by}
 			if after.Invitation != nil {
 				n.Invitation = *after.Invitation
@@ -113,13 +113,16 @@ func (d *draft) notices(action string, by policies.AccountID) []Notice {
 	return notices
 }
 
-// noticeOf is what a change of a record tells; empty: nothing.
-func noticeOf(before, after memberRow) NoticeKind {
+// noticeOf is what a change of a record at a time tells; empty: nothing.
+func noticeOf(before, after memberRow, now time.Time) NoticeKind {
 	if before.Status == after.Status {
-		if after.Status == policies.StatusPending && !samePointer(before.Invitation, after.Invitation) {
-			return NoticeResent
+		switch {
+		case after.Status != policies.StatusPending || samePointer(before.Invitation, after.Invitation):
+			return ""
+		case before.effectiveStatus(now) == policies.StatusExpired: // which nobody wrote down yet
+			return NoticeInvited
 		}
-		return ""
+		return NoticeResent
 	}
 	switch after.Status { //nolint:exhaustive // what time does is nobody's message
 	case policies.StatusPending:

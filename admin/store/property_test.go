@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -24,6 +26,15 @@ type machine struct {
 	m     *model
 	clock *clock
 	made  int // records
+	told  *postbox
+}
+
+// postbox keeps the notices that are posted.
+type postbox struct{ notices []store.Notice }
+
+func (p *postbox) Post(_ context.Context, _ pgx.Tx, notices []store.Notice) error {
+	p.notices = append(p.notices, notices...)
+	return nil
 }
 
 // sameAgain is randomness that can be begun again: so a run of operations makes the
@@ -369,6 +380,13 @@ func (x *machine) invited(rt *rapid.T, r *modelRecord, want string, got store.Re
 
 // check holds everything against the model.
 func (x *machine) check(rt *rapid.T) {
+	require.Len(rt, x.told.notices, len(x.m.told), "%v", x.told.notices)
+	for i, want := range x.m.told {
+		got := x.told.notices[i]
+		require.Equal(rt, want.kind, got.Kind)
+		require.Equal(rt, want.record.owner, got.Owner)
+		require.Equal(rt, want.record.id, got.Member)
+	}
 	for _, id := range someAccounts {
 		if x.m.owners[id] == nil {
 			_, err := x.s.Export(x.t.Context(), id)
@@ -393,18 +411,21 @@ func (x *machine) check(rt *rapid.T) {
 }
 
 // Random operations on the store give what the plain model gives: the same errors,
-// the same documents, the same records; and the log says what the tables say.
+// the same documents, the same records, the same notices; and the log says what the
+// tables say.
 func TestStoreAgreesWithTheModel(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	random := &sameAgain{}
 	random.begin()
-	s := storetest.New(t, store.Options{Clock: c.Now, Rand: random})
+	told := &postbox{}
+	s := storetest.New(t, store.Options{Clock: c.Now, Rand: random, Outbox: told})
 	rapid.Check(t, func(rt *rapid.T) {
 		wipe(t, s)
 		random.begin()
 		c.now = newClock().now
-		x := &machine{t: t, s: s, m: newModel(c.Now(), store.DefaultInvitationTTL), clock: c}
+		x := &machine{t: t, s: s, m: newModel(c.Now(), store.DefaultInvitationTTL), clock: c, told: told}
+		told.notices = nil
 		x.populate(rt)
 		rt.Repeat(x.actions())
 		x.check(rt)

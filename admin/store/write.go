@@ -180,7 +180,7 @@ func (s *Store) finish(tx *tx, action string) (outcome, error) {
 	tx.log(action, record)
 	done, err := s.commit(tx)
 	if err == nil {
-		s.metrics.countInvitations(&tx.draft)
+		s.metrics.countInvitations(&tx.draft, tx.now)
 	}
 	return done, err
 }
