@@ -220,7 +220,8 @@ func (o Options) validateListeners() error {
 	problem((o.TLSCert == "") != (o.TLSKey == ""), "a certificate and its key come together: give both or neither")
 	problem(o.TLSCert != "" && o.Listen == "" && o.EnvoyListen == "", "a certificate is for a TCP listener: give --listen")
 	problem(o.Routes != nil && o.RoutesFile != "", "routes are given as such or in a file, not both")
-	problem((o.EnvoyListen != "" || o.EnvoySocket != "") && o.Routes == nil && o.RoutesFile == "", "what Envoy asks about must be mapped to checks: give --routes")
+	problem((o.EnvoyListen != "" || o.EnvoySocket != "") && o.Routes == nil && o.RoutesFile == "",
+		"what Envoy asks about must be mapped to checks: give --routes")
 	problem(o.Socket != "" && o.Socket == o.EnvoySocket, "HTTP and Envoy's gRPC cannot share a Unix socket")
 	problem(o.SocketMode&^fs.ModePerm != 0, "the mode of the Unix socket is not one of permissions")
 	if o.Listen == "" && o.EnvoyListen == "" {

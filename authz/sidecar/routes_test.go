@@ -24,12 +24,13 @@ func TestRoutesFile(t *testing.T) {
 	write(t, path, []byte(one))
 	s := start(t, sidecar.Options{Bundle: bundle, Listen: "127.0.0.1:0", RoutesFile: path})
 	caller := call(t, s.URL(), nil)
+	client := &http.Client{Timeout: soon}
 	lets := func(target string) bool {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/forward-auth", http.NoBody)
 		require.NoError(t, err)
 		r.Header.Set("X-Original-Method", "GET")
-		r.Header.Set("X-Original-URI", target)
-		response, err := http.DefaultClient.Do(r)
+		r.Header.Set("X-Original-Uri", target)
+		response, err := client.Do(r)
 		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
 		return response.StatusCode == http.StatusOK

@@ -22,7 +22,7 @@ func (*completionCommand) Help() string {
 
 // completionScripts let each shell ask usher itself, which finds the line in COMP_LINE;
 // where usher knows nothing, the names of files are offered.
-var completionScripts = map[string]string{
+var completionScripts = map[string]string{ //nolint:dupword // the command and its name, and what ends blocks in fish
 	"bash": "complete -o bashdefault -o default -C usher usher\n",
 	"zsh":  "autoload -U +X bashcompinit && bashcompinit\ncomplete -o bashdefault -o default -C usher usher\n",
 	"fish": `function __usher_complete
