@@ -39,22 +39,18 @@ type watcher struct {
 	wrong int
 }
 
-func newWatcher(ctx context.Context, a *admin, p *platform, sidecars []*child) (*watcher, error) {
-	w := &watcher{admin: a, platform: p, sidecars: sidecars, members: map[policies.AccountID]policies.CollaborationID{}}
-	for _, s := range sidecars {
-		c, err := dial(ctx, s.address)
-		if err != nil {
-			w.close()
-			return nil, err
-		}
-		w.conns = append(w.conns, c)
+func newWatcher(a *admin, p *platform, sidecars []*child) *watcher {
+	return &watcher{
+		admin: a, platform: p, sidecars: sidecars, conns: make([]*conn, len(sidecars)),
+		members: map[policies.AccountID]policies.CollaborationID{},
 	}
-	return w, nil
 }
 
 func (w *watcher) close() {
 	for _, c := range w.conns {
-		c.close()
+		if c != nil {
+			c.close()
+		}
 	}
 }
 
@@ -96,7 +92,7 @@ func (w *watcher) change(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	if err := w.expect(ask, given, true); err != nil {
+	if err := w.expect(ctx, ask, given, true); err != nil {
 		return err
 	}
 	taken, err := w.admin.call(ctx, http.MethodDelete, path, "", nil, nil)
@@ -106,13 +102,13 @@ func (w *watcher) change(ctx context.Context, n int) error {
 	if err := w.watch(ctx, ask, time.Now()); err != nil {
 		return err
 	}
-	return w.expect(ask, taken, false)
+	return w.expect(ctx, ask, taken, false)
 }
 
 // expect asks every sidecar at a revision or a later one.
-func (w *watcher) expect(ask policiestest.Question, atLeast policies.Revision, want bool) error {
+func (w *watcher) expect(ctx context.Context, ask policiestest.Question, atLeast policies.Revision, want bool) error {
 	for i := range w.sidecars {
-		d, err := w.check(i, ask, atLeast)
+		d, err := w.check(ctx, i, ask, atLeast)
 		if err != nil {
 			return err
 		}
@@ -131,7 +127,7 @@ func (w *watcher) watch(ctx context.Context, ask policiestest.Question, from tim
 		wait.Go(func() {
 			for allowed := true; allowed && errs[i] == nil; {
 				var d decision
-				d, errs[i] = w.check(i, ask, 0)
+				d, errs[i] = w.check(ctx, i, ask, 0)
 				allowed = d.Decision
 				if ctx.Err() != nil {
 					errs[i] = ctx.Err()
@@ -150,11 +146,17 @@ func (w *watcher) watch(ctx context.Context, ask policiestest.Question, from tim
 	return nil
 }
 
-func (w *watcher) check(i int, ask policiestest.Question, atLeast policies.Revision) (decision, error) {
+// check connects when it first asks: a server lets go of who connects and says nothing.
+func (w *watcher) check(ctx context.Context, i int, ask policiestest.Question, atLeast policies.Revision) (decision, error) {
 	var d decision
 	body, err := checkBody(ask, atLeast)
 	if err != nil {
 		return d, err
+	}
+	if w.conns[i] == nil {
+		if w.conns[i], err = dial(ctx, w.sidecars[i].address); err != nil {
+			return d, err
+		}
 	}
 	answer, err := w.conns[i].do(request(pathEvaluation, w.sidecars[i].address, w.admin.token, body))
 	if err != nil {

@@ -352,10 +352,7 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 		return err
 	}
 	t := b.target("check, during changes", sidecars[0], sidecars[0].address, pathEvaluation, ones, 1, rightOne(b.questions))
-	w, err := newWatcher(ctx, b.admin, b.platform, sidecars)
-	if err != nil {
-		return err
-	}
+	w := newWatcher(b.admin, b.platform, sidecars)
 	defer w.close()
 	asking, enough := context.WithCancel(ctx)
 	var asked sync.WaitGroup
