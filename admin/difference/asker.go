@@ -124,8 +124,8 @@ func (a *Asker) Places(resource policies.Resource) []policies.Resource {
 	return places
 }
 
-// reaches tells whether the record has a grant that can count on a resource.
-func (a *Asker) reaches(m authz.Member, resource policies.Resource) (found bool) {
+// Reaches tells whether the record has a grant that can count on a resource.
+func (a *Asker) Reaches(m authz.Member, resource policies.Resource) (found bool) {
 	a.places(resource, func(r policies.Resource, _ int) {
 		if !found {
 			_, found = m.Grant(r)

@@ -115,7 +115,7 @@ func (c *comparison) granted(s *side, m authz.Member, set map[policies.Resource]
 func (c *comparison) placed(s *side, m authz.Member, set map[policies.Resource]bool) {
 	for _, e := range c.touched.environments {
 		r := policies.Resource{Type: policies.TypeEnvironment, ID: string(e)}
-		if s.reaches(m, r) {
+		if s.Reaches(m, r) {
 			set[r] = true
 		}
 	}
@@ -137,7 +137,7 @@ func (c *comparison) above(s *side, m authz.Member, id policies.GroupID) bool {
 		return false
 	}
 	if !c.before.hasGroup(group) || !c.after.hasGroup(group) {
-		return s.reaches(m, group)
+		return s.Reaches(m, group)
 	}
 	for _, above := range s.ancestors(id) {
 		if _, ok := m.Grant(policies.Resource{Type: policies.TypeGroup, ID: string(above)}); ok {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/usher-authz/usher/admin/difference"
 	"github.com/usher-authz/usher/admin/rights"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/policies"
@@ -114,10 +115,10 @@ func (a *API) listCollaborators(ctx context.Context, r *request, p *collaborator
 	}
 	out := &listed[collaboratorView]{}
 	out.Body.Items = []collaboratorView{}
+	few := a.reachedBy(p.Account, resource)
 	for {
 		// No more members than there is room for: then their cursor is this list's too.
-		members, err := a.store.ListMembers(ctx, p.Account, store.MemberFilter{Sort: store.SortName},
-			store.Page{Limit: page.Limit - len(out.Body.Items), Cursor: page.Cursor})
+		members, err := a.listReaching(ctx, p.Account, few, store.Page{Limit: page.Limit - len(out.Body.Items), Cursor: page.Cursor})
 		if err != nil {
 			return nil, err
 		}
@@ -136,6 +137,42 @@ func (a *API) listCollaborators(ctx context.Context, r *request, p *collaborator
 			return out, nil
 		}
 	}
+}
+
+// maxFew is how many members are listed by their ids; of more, a page of all has
+// enough that count.
+const maxFew = 1000
+
+// reachedBy are the members of whom a grant can count on the resource; nil: more than a
+// few.
+func (a *API) reachedBy(owner policies.AccountID, resource policies.Resource) []policies.CollaborationID {
+	state := a.engine.State()
+	account, ok := state.Account(owner)
+	if !ok {
+		return nil
+	}
+	asker := difference.NewAsker(state, owner)
+	few := []policies.CollaborationID{}
+	for m := range account.Members() {
+		if !asker.Reaches(m, resource) {
+			continue
+		}
+		if len(few) == maxFew {
+			return nil
+		}
+		few = append(few, m.ID())
+	}
+	return few
+}
+
+// listReaching lists a few members, or all.
+func (a *API) listReaching(
+	ctx context.Context, owner policies.AccountID, few []policies.CollaborationID, page store.Page,
+) (store.List[store.Item[policies.Member]], error) {
+	if few != nil {
+		return a.store.ListMembersAmong(ctx, owner, few, page)
+	}
+	return a.store.ListMembers(ctx, owner, store.MemberFilter{Sort: store.SortName}, page)
 }
 
 // onlyCollaborator is the list of those who may not list the others. A resource on

@@ -55,6 +55,11 @@ where c.owner = $1 and ($2 = '' or position($2 in c.email_key) > 0 or position($
 order by c.last_changed desc, c.id desc limit $6`
 )
 
+// Of some members by name. Parameters: owner, ids, the key and the id to begin after,
+// limit.
+const sqlMembersAmong = selectMembers + `
+where c.owner = $1 and c.id = any ($2::text[]) and (c.name_key, c.id) > ($3, $4) order by c.name_key, c.id limit $5`
+
 // highest is beyond every key and id: a character that no Unicode text has.
 const highest = "\U0010FFFF\U0010FFFF"
 
@@ -172,6 +177,22 @@ func (s *Store) ListMember(
 		return List[Item[policies.Member]]{}, err
 	}
 	rows = slices.DeleteFunc(rows, func(r memberRow) bool { return !filter.matches(r) || !place.comes(r, filter) })
+	return place.page(rows, page)
+}
+
+// ListMembersAmong lists those of some records of owner that are there, by name; its
+// cursors are those of [Store.ListMembers] in this order. Errors: CursorError.
+func (s *Store) ListMembersAmong(
+	ctx context.Context, owner policies.AccountID, ids []policies.CollaborationID, page Page,
+) (List[Item[policies.Member]], error) {
+	place, err := MemberFilter{Sort: SortName}.place(page)
+	if err != nil {
+		return List[Item[policies.Member]]{}, err
+	}
+	rows, err := getAll[memberRow](ctx, s, sqlMembersAmong, owner, ids, place.key, place.id, page.size()+1)
+	if err != nil {
+		return List[Item[policies.Member]]{}, err
+	}
 	return place.page(rows, page)
 }
 
