@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/signing"
 	"github.com/usher-authz/usher/rego"
 )
 
@@ -89,7 +90,7 @@ func (p standardPlatform) account(n int) *policies.AccountData {
 	return d
 }
 
-// BenchmarkWriteBundle: the floor is the same data as JSON, written to nowhere.
+// BenchmarkWriteBundle: signed; the floor is the same data as JSON, written to nowhere.
 func BenchmarkWriteBundle(b *testing.B) {
 	for _, owners := range []int{20, 1000, 20_000} {
 		b.Run(fmt.Sprintf("grants=%d", owners*50), func(b *testing.B) {
@@ -99,11 +100,13 @@ func BenchmarkWriteBundle(b *testing.B) {
 				require.NoError(b, json.MarshalWrite(io.Discard, d, json.Deterministic(true)))
 			}
 			floor := time.Since(begin)
+			key, err := signing.Generate()
+			require.NoError(b, err)
 			var size counter
 			b.ReportAllocs()
 			for b.Loop() {
 				size = 0
-				require.NoError(b, policies.WriteBundle(&size, p))
+				require.NoError(b, policies.WriteSignedBundle(&size, p, key))
 			}
 			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/floor.Seconds(), "×floor")
 			b.ReportMetric(float64(size), "bytes")
