@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/usher-authz/usher/admin"
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/decisionlog"
 	"github.com/usher-authz/usher/authz/sidecar"
@@ -259,4 +260,22 @@ func TestReplay(t *testing.T) {
 	require.Nil(t, p.do("GET", "/v1/decisions/future/replay", nil).want(200).get("then"))
 	p.do("GET", "/v1/decisions/masked/replay", nil).want(422)
 	p.do("GET", "/v1/decisions/nothing/replay", nil).want(404)
+}
+
+// TestAdminLogsDecisions: the admin server's own check API is one more door that is
+// logged.
+func TestAdminLogsDecisions(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	p.stop()
+	var console bytes.Buffer
+	p.run(func(o *admin.Options) {
+		o.DecisionLog = &decisionlog.Options{Labels: map[string]string{"id": "a1"}, Console: &console, Sample: 1}
+	})
+	made := p.do("PUT", "/v1/accounts/own", m{"email": "own@example.com"}).want(201)
+	p.check("own", "environment.control.StartEnv", "account", "own", made.revision())
+	p.stop() // what waits is written
+	require.Equal(t, 1, strings.Count(console.String(), "\n"), console.String())
+	require.Contains(t, console.String(), `"labels":{"id":"a1"}`)
+	require.Contains(t, console.String(), `"reason":"owner"`)
 }

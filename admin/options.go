@@ -16,6 +16,7 @@ import (
 	"github.com/usher-authz/usher/admin/rest"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/decisionlog"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies/signing"
 )
@@ -69,6 +70,9 @@ type Options struct {
 	BundleMinInterval time.Duration
 	// InvitationTTL is how long an invitation may be accepted; default: the store's.
 	InvitationTTL time.Duration
+	// DecisionLog is where the decisions of this server's check API are logged, with its
+	// logger and metrics; nil: nowhere.
+	DecisionLog *decisionlog.Options
 	// DecisionRetention is how long logged decisions are kept; default
 	// [DefaultDecisionRetention].
 	DecisionRetention time.Duration
@@ -161,6 +165,9 @@ func (o Options) Validate() error {
 	}
 	if o.CacheLimit < 0 || o.MaxInFlight < 0 {
 		errs = append(errs, errors.New("a limit is negative"))
+	}
+	if o.DecisionLog != nil {
+		errs = append(errs, o.DecisionLog.Validate())
 	}
 	if o.BundleMinInterval < 0 || o.InvitationTTL < 0 || o.RequestTimeout < 0 {
 		errs = append(errs, errors.New("a duration is negative"))

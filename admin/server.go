@@ -25,6 +25,7 @@ import (
 	"github.com/usher-authz/usher/admin/rest"
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/decisionlog"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies"
 )
@@ -237,8 +238,12 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 		return nil, err
 	}
 	s.api = api
+	decider, err := s.goDecisionLog(ctx)
+	if err != nil {
+		return nil, err
+	}
 	checks, err := server.New(server.Options{
-		Decider: s.engine, Searcher: s.engine, Tokens: known, Clock: s.engine.Now, Logger: o.Logger, Registerer: o.Registry,
+		Decider: decider, Searcher: s.engine, Tokens: known, Clock: s.engine.Now, Logger: o.Logger, Registerer: o.Registry,
 	})
 	if err != nil {
 		return nil, err
@@ -305,6 +310,28 @@ func (s *Server) goKeeper(ctx context.Context, db *store.Store) {
 		cancel()
 		return wait(ctx, work.Wait)
 	})
+}
+
+// goDecisionLog is the engine with its decisions logged, if they are to be, until it is
+// stopped.
+func (s *Server) goDecisionLog(ctx context.Context) (authz.Decider, error) {
+	if s.options.DecisionLog == nil {
+		return s.engine, nil
+	}
+	o := *s.options.DecisionLog
+	o.Logger, o.Registerer = s.options.Logger, s.options.Registry
+	log, err := decisionlog.New(o)
+	if err != nil {
+		return nil, err
+	}
+	logging, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	work.Go(func() { log.Run(logging) })
+	s.push("the decision log", func(ctx context.Context) error {
+		cancel()
+		return wait(ctx, work.Wait)
+	})
+	return log.Wrap(s.engine), nil
 }
 
 // goFleet writes down what sidecars report until it is stopped.

@@ -40,6 +40,8 @@ type adminCommand struct {
 	OIDCAudience      string `name:"oidc-audience"      help:"What must stand among the audiences of a JWT; required with --oidc-issuer."         placeholder:"NAME"`
 	OIDCAccountClaim  string `name:"oidc-account-claim" default:"sub" help:"The claim of a JWT that holds the account's id."`
 
+	decisionLogging `embed:""`
+
 	logging `embed:""`
 }
 
@@ -61,7 +63,12 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
+	logged, err := c.decisionLog(ctx, p.Stdout, "", "")
+	if err != nil {
+		return err
+	}
 	options := admin.Options{
+		DecisionLog: logged,
 		Signer:      signer,
 		DatabaseURL: c.DatabaseURL, Listen: c.Listen, InsecureListen: c.InsecureListen, PublicURL: c.PublicURL, Version: version(),
 		CacheLimit: c.CacheLimit, MinRevisionWait: c.MinRevisionWait, BundleMinInterval: c.BundleMinInterval,

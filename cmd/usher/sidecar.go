@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/usher-authz/usher/authz/decisionlog"
 	"github.com/usher-authz/usher/authz/ondemand"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/authz/sidecar"
@@ -49,16 +46,7 @@ type sidecarCommand struct {
 	MinRevisionWait time.Duration `default:"2s" help:"How long a check waits for the revision that it demands."`
 	MaxStaleness    time.Duration `default:"0s" help:"The age of the data beyond which checks are answered with 503; 0: never."`
 
-	DecisionLogConsole bool    `help:"Log decisions on standard output, in OPA's format."`
-	DecisionLogFile    string  `help:"Log decisions to this file, an event a line." placeholder:"PATH"`
-	DecisionLogURL     string  `help:"Log decisions to what takes OPA's, e.g. the admin server's /v1/logs." placeholder:"URL"`
-	DecisionLogToken   string  `help:"The bearer token for --decision-log-url; below --admin-url it is --token unless given." placeholder:"TOKEN"`
-	DecisionLogRules   string  `help:"Rego with data.system.log.drop and mask: which decisions are not logged, and what is taken out." placeholder:"FILE"`
-	DecisionLogSample  float64 `default:"1" help:"The share of allows that are logged, 0 to 1; denials always are."`
-	DecisionLogBuffer  int     `default:"10000" help:"How many decisions wait to be logged at most; more are dropped and counted."`
-
-	DecisionLogFileSize    int `default:"100" help:"At how many megabytes a new file is begun."`
-	DecisionLogFileBackups int `default:"5" help:"How many old files are kept."`
+	decisionLogging `embed:""`
 
 	logging `embed:""`
 }
@@ -81,7 +69,7 @@ func (c *sidecarCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
-	if options.DecisionLog, err = c.decisionLog(ctx, p.Stdout); err != nil {
+	if options.DecisionLog, err = c.decisionLog(ctx, p.Stdout, c.AdminURL, c.Token); err != nil {
 		return err
 	}
 	if c.InsecureListen && c.TLSCert == "" {
@@ -140,38 +128,6 @@ func (c *sidecarCommand) options(log *slog.Logger) (sidecar.Options, error) {
 		errs = append(errs, c.redis(&o))
 	}
 	return o, errors.Join(errs...)
-}
-
-// decisionLog is where decisions are logged; nil: they are not.
-func (c *sidecarCommand) decisionLog(ctx context.Context, console io.Writer) (*decisionlog.Options, error) {
-	if !c.DecisionLogConsole && c.DecisionLogFile == "" && c.DecisionLogURL == "" {
-		return nil, nil
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, fmt.Errorf("find out the name of this machine: %w", err)
-	}
-	o := &decisionlog.Options{
-		Labels: map[string]string{"id": host + "/" + strconv.Itoa(os.Getpid()), "app": "usher", "version": version()},
-		File:   c.DecisionLogFile, FileSize: c.DecisionLogFileSize, FileBackups: c.DecisionLogFileBackups,
-		URL: c.DecisionLogURL, Token: c.DecisionLogToken, Sample: c.DecisionLogSample, Buffer: c.DecisionLogBuffer,
-	}
-	if c.DecisionLogConsole {
-		o.Console = console
-	}
-	// A token goes only to the server that it was given for.
-	if o.Token == "" && c.AdminURL != "" && strings.HasPrefix(o.URL, strings.TrimSuffix(c.AdminURL, "/")+"/") {
-		o.Token = c.Token
-	}
-	if c.DecisionLogRules == "" {
-		return o, nil
-	}
-	source, err := os.ReadFile(c.DecisionLogRules)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read --decision-log-rules: %w", err)
-	}
-	o.Rules, err = decisionlog.NewRules(ctx, map[string]string{c.DecisionLogRules: string(source)})
-	return o, err
 }
 
 // redis fills in where Redis is, and with which keys.
