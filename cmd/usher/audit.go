@@ -165,7 +165,8 @@ func verifyState(ctx context.Context, s *store.Store) (*state, error) {
 func (c *auditVerifyCommand) print(w io.Writer, r store.VerifyReport, tables *state, anchors int) error {
 	if c.Output == "json" {
 		f := finding{
-			State: tables, Sound: r.Broken == nil && (tables == nil || tables.Differs == ""), Platform: r.Platform, Revision: uint64(r.Revision), Hash: r.Hash.String(),
+			State: tables, Sound: r.Broken == nil && (tables == nil || tables.Differs == ""), Platform: r.Platform,
+			Revision: uint64(r.Revision), Hash: r.Hash.String(),
 			Revisions: r.Revisions, Entries: r.Entries, Erased: r.Erased, Anchors: anchors,
 		}
 		if b := r.Broken; b != nil {

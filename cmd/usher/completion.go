@@ -22,9 +22,9 @@ func (*completionCommand) Help() string {
 
 // completionScripts let each shell ask usher itself, which finds the line in COMP_LINE;
 // where usher knows nothing, the names of files are offered.
-var completionScripts = map[string]string{ //nolint:dupword // the command and its name, and what ends blocks in fish
-	"bash": "complete -o bashdefault -o default -C usher usher\n",
-	"zsh":  "autoload -U +X bashcompinit && bashcompinit\ncomplete -o bashdefault -o default -C usher usher\n",
+var completionScripts = map[string]string{
+	"bash": "complete -o bashdefault -o default -C 'usher' usher\n",
+	"zsh":  "autoload -U +X bashcompinit && bashcompinit\ncomplete -o bashdefault -o default -C 'usher' usher\n",
 	"fish": `function __usher_complete
     set -lx COMP_LINE (commandline -cp)
     test -z (commandline -ct)
@@ -34,7 +34,7 @@ var completionScripts = map[string]string{ //nolint:dupword // the command and i
         printf '%s\n' $found
     else
         __fish_complete_path (commandline -ct)
-    end
+    end;
 end
 complete -f -c usher -a "(__usher_complete)"
 `,
