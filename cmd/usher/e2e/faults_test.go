@@ -270,6 +270,8 @@ func (f *fleet) poisonedRedis(t *testing.T) {
 	want, err := f.evaluateAll(f.residentURL(), questions, 0)
 	require.NoError(t, err)
 	ctx, client := context.Background(), f.redis(t)
+	f.onDemand.kill() // what it has in memory it would not put into Redis again
+	f.startOnDemand(t)
 	var keys []string
 	eventually(t, soon, "Redis is filled", func() error {
 		_, err := f.evaluateAll(f.onDemandURL(), questions, 0)
@@ -315,6 +317,7 @@ func (f *fleet) kept(t *testing.T) {
 func (f *fleet) alone(t *testing.T) decision {
 	t.Helper()
 	f.net.cut()
+	t.Cleanup(f.net.mend) // for what comes next, if this fails
 	f.startResident(t)
 	var d decision
 	eventually(t, soon, "it answers from disk", func() (err error) {
@@ -326,6 +329,8 @@ func (f *fleet) alone(t *testing.T) decision {
 
 func (f *fleet) killedWriting(t *testing.T) {
 	f.grant(t)
+	f.resident.stop(t, syscall.SIGTERM) // what is on disk then allows already
+	f.startResident(t)
 	f.kept(t)
 	for range 3 {
 		f.grant(t)                                         // something to write: what is there is older
