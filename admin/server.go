@@ -251,6 +251,7 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	from := source{db, s.engine}
 	feeds, err := feed.New(feed.Options{
 		Source: from, Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry, Signer: o.Signer, CatchUpWait: max(o.MinRevisionWait, 1),
+		Witness: db.Witness,
 	})
 	if err != nil {
 		return nil, err

@@ -174,6 +174,10 @@ func (t *tail) compare(ctx context.Context, state *authz.State) error {
 	}
 	t.log.WarnContext(ctx, "the database has another history than the engine, which begins anew",
 		"revision", uint64(state.Revision()), "database_revision", uint64(head.Revision))
+	// What the engine has was committed once.
+	if err := t.store.Witness(bounded, state.Revision(), state.Hash()); err != nil {
+		return fmt.Errorf("begin a new epoch: %w", err)
+	}
 	return t.rebuild(ctx)
 }
 

@@ -66,6 +66,9 @@ type Options struct {
 	// Signer signs all that is served; nil: nothing is signed, which sidecars with
 	// verification keys refuse.
 	Signer *signing.Signer
+	// Witness is told of a revision, with its chain hash, that this platform's keys have
+	// vouched for and that the source does not have; nil: nobody.
+	Witness func(ctx context.Context, revision policies.Revision, hash policies.Hash) error
 
 	Clock      func() time.Time      // default time.Now
 	Logger     *slog.Logger          // default: discards

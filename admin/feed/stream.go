@@ -37,7 +37,7 @@ func (s *Server) ServeFeed(w http.ResponseWriter, r *http.Request) {
 		s.refused(w, http.StatusConflict, problem.OtherPlatform, fmt.Sprintf("this is platform %q", platform))
 		return
 	}
-	if q.from != nil && !s.caughtUp(r.Context(), q.from.revision) {
+	if q.from != nil && !s.has(r.Context(), *q.from) && !s.witnessed(r, q.from.revision) {
 		s.refused(w, http.StatusServiceUnavailable, problem.RevisionBehind,
 			fmt.Sprintf("this replica has not reached revision %d", q.from.revision))
 		return
@@ -61,6 +61,34 @@ func (s *Server) caughtUp(ctx context.Context, revision policies.Revision) bool 
 	}()
 	_ = s.o.Source.WaitFor(ctx, revision) // the state tells
 	return s.o.Source.State().Revision() >= revision
+}
+
+// has tells whether this replica is where the asker is, or has gone on from there, as
+// far as its state tells.
+func (s *Server) has(ctx context.Context, p place) bool {
+	if !s.caughtUp(ctx, p.revision) {
+		return false
+	}
+	now := placeOf(s.o.Source.State())
+	return now.revision > p.revision || now == p
+}
+
+// witnessed takes the heartbeat by which the asker proves that a revision was, of
+// which this replica has nothing: if the log has lost it, a new epoch begins, and the
+// asker follows there. Only a signature proves: epochs are few. True: this replica is
+// now at a revision after the asker's.
+func (s *Server) witnessed(r *http.Request, asked policies.Revision) bool {
+	if s.o.Witness != nil && s.o.Signer != nil {
+		h, err := wire.ParseWitness(r.Header.Get(wire.WitnessHeader), s.o.Signer.Verifier())
+		if err == nil && h != nil && h.Platform == s.o.Source.State().Platform() {
+			err = s.o.Witness(r.Context(), h.Revision, h.Hash)
+		}
+		if err != nil {
+			s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "a sidecar is ahead of this replica, and what it proves that by does not count",
+				slog.String("remote", r.RemoteAddr), slog.Uint64("revision", uint64(asked)), slog.Any("error", err))
+		}
+	}
+	return s.caughtUp(r.Context(), asked)
 }
 
 // stream is one connection. All but sent belongs to its handler's goroutine.

@@ -31,6 +31,8 @@ func (i identity) is(h head) bool {
 	return i.SystemIdentifier == h.SystemIdentifier && i.Timeline == h.Timeline
 }
 
+func onAnotherDatabase(h head, i identity) bool { return !i.is(h) }
+
 // identityKey is where a connection remembers its identity: it keeps one for life,
 // but for a standby that is promoted.
 const identityKey = "usher_identity"
@@ -71,11 +73,26 @@ func (epochItem) personal() any { return nil }
 // NewEpoch begins a new epoch by hand: after a restore that the database does not
 // show, such as a disk put back from a snapshot.
 func (s *Store) NewEpoch(ctx context.Context, call Call) (policies.Revision, error) {
-	if err := s.beginEpoch(ctx, call, true); err != nil {
+	if err := s.beginEpoch(ctx, call, 0, func(head, identity) bool { return true }); err != nil {
 		return 0, err
 	}
 	h, err := s.Head(ctx)
 	return h.Revision, err
+}
+
+// Witness begins a new epoch if the log is without what was committed once: it ends
+// before the revision, or has another with its number. So the database was restored
+// from an older backup, though nothing in it tells. The caller knows that the revision
+// with this chain hash was.
+func (s *Store) Witness(ctx context.Context, revision policies.Revision, hash policies.Hash) error {
+	lost := func(h Header) bool {
+		return h.Revision < revision || h.Revision == revision && h.Hash != hash
+	}
+	// Mostly it is the caller that has not seen all of the log: no need for the lock.
+	if h, err := s.Head(ctx); err != nil || !lost(h) {
+		return err
+	}
+	return s.beginEpoch(ctx, Call{Actor: Actor{Local: true}}, revision, func(h head, _ identity) bool { return lost(h.header()) })
 }
 
 // ensureEpoch begins a new epoch if the database is another than the one recorded.
@@ -101,12 +118,13 @@ func (s *Store) ensureEpoch(ctx context.Context) error {
 	case id.Timeline == 0 || id.is(heads[0]):
 		return nil
 	}
-	return s.beginEpoch(ctx, Call{Actor: Actor{Local: true}}, false)
+	return s.beginEpoch(ctx, Call{Actor: Actor{Local: true}}, 0, onAnotherDatabase)
 }
 
-// beginEpoch writes the first revision of the next epoch, unless, without force,
-// another process did so already.
-func (s *Store) beginEpoch(ctx context.Context, call Call, force bool) error {
+// beginEpoch writes the first revision of the next epoch, after the log's end and
+// after a revision that was, if it is due by what the locked log says: another process
+// may have begun it already.
+func (s *Store) beginEpoch(ctx context.Context, call Call, after policies.Revision, due func(head, identity) bool) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return translate(err)
@@ -123,16 +141,17 @@ func (s *Store) beginEpoch(ctx context.Context, call Call, force bool) error {
 	if err != nil {
 		return translate(err)
 	}
-	if id.is(tx.head) && !force {
+	if !due(tx.head, id) {
 		return nil
 	}
-	epoch := tx.head.Revision.Epoch() + 1
+	after = max(after, tx.head.Revision)
+	epoch := after.Epoch() + 1
 	first := policies.NewRevision(epoch, 0)
 	if first > policies.MaxRevision {
-		return fmt.Errorf("there are no more epochs after %d", tx.head.Revision.Epoch())
+		return fmt.Errorf("there are no more epochs after %d", after.Epoch())
 	}
 	s.log.WarnContext(ctx, "a new epoch begins: the database was restored or failed over, or someone asked for it",
-		"epoch", epoch, "after_revision", tx.head.Revision, "system_identifier", id.SystemIdentifier, "timeline", id.Timeline)
+		"epoch", epoch, "after_revision", after, "log_ended_at", tx.head.Revision, "system_identifier", id.SystemIdentifier, "timeline", id.Timeline)
 	tx.change(sqlSetIdentity, []any{id.SystemIdentifier, id.Timeline},
 		made(epochItem{Epoch: epoch, SystemIdentifier: id.SystemIdentifier, Timeline: id.Timeline}))
 	tx.next = first

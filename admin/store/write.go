@@ -113,7 +113,7 @@ func (s *Store) writeRepeatedly(ctx context.Context, call Call, run func(*tx) (o
 		case attempt == maxAttempts || ctx.Err() != nil:
 			return outcome{}, s.finalError(ctx, err)
 		case errors.Is(err, errOtherTimeline):
-			if err := s.beginEpoch(ctx, call, false); err != nil {
+			if err := s.beginEpoch(ctx, call, 0, onAnotherDatabase); err != nil {
 				return outcome{}, err
 			}
 		case retryable(err):

@@ -26,6 +26,8 @@ type Client struct {
 	progress  *progress
 	metrics   *metrics
 	running   atomic.Bool
+	// witness is the last heartbeat that was verified; of Run's goroutine.
+	witness *Heartbeat
 }
 
 // receiver is a mode's half of the client: what becomes of the frames.
@@ -53,7 +55,7 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	c := &Client{o: o, transport: newTransport(o)}
+	c := &Client{o: o, transport: newTransport(o), witness: o.Witness}
 	if o.Sink != nil {
 		c.receiver = &resident{sink: o.Sink}
 	} else {

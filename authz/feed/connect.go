@@ -121,7 +121,15 @@ func (c *Client) open(ctx context.Context, nonce string) (*http.Response, error)
 	if c.receiver.mode() == ModeNotices {
 		query.Set("replay", strconv.Itoa(c.o.Replay))
 	}
-	resp, err := c.do(ctx, http.MethodGet, StreamPath, query, nil, http.Header{"Accept": {ContentType}})
+	header := http.Header{"Accept": {ContentType}}
+	if c.witness != nil {
+		witness, err := FormatWitness(c.witness)
+		if err != nil {
+			return nil, err
+		}
+		header.Set(WitnessHeader, witness)
+	}
+	resp, err := c.do(ctx, http.MethodGet, StreamPath, query, nil, header)
 	if err != nil {
 		return nil, err
 	}

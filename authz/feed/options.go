@@ -75,6 +75,8 @@ type Options struct {
 	// Confirmed is told of each heartbeat that names the very position of the receiver,
 	// while the receiver is there; from the client's goroutine. Nil: nobody.
 	Confirmed func(h *Heartbeat)
+	// Witness is the last heartbeat that was verified in an earlier life; nil: none.
+	Witness *Heartbeat
 	// Self is what is told to the server with each revision that was applied; nil:
 	// nothing is told.
 	Self *Self

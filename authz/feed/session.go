@@ -113,6 +113,9 @@ func (s *session) heartbeat(h *Heartbeat) error {
 		}
 	}
 	s.heartbeats++
+	if s.verifies() {
+		s.c.witness = h
+	}
 	s.watch.alive()
 	s.c.receiver.observe(h.Time)
 	s.c.progress.heartbeat(h, s.held(h))

@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -27,6 +28,37 @@ import (
 
 // NonceHeader carries the nonce of a look-up or a search; the stream takes a parameter.
 const NonceHeader = "Usher-Nonce"
+
+// WitnessHeader carries the last heartbeat that a client has verified, as
+// [FormatWitness] writes it: a proof that the revision was, for a server whose database
+// has lost it.
+const WitnessHeader = "Usher-Witness"
+
+// FormatWitness is h as the header has it: its line in base64, without padding.
+func FormatWitness(h *Heartbeat) (string, error) {
+	line, err := AppendFrame(nil, h)
+	return base64.RawURLEncoding.EncodeToString(line), err
+}
+
+// ParseWitness reads and verifies the header; nil: it is empty.
+func ParseWitness(header string, v *signing.Verifier) (*Heartbeat, error) {
+	if header == "" {
+		return nil, nil //nolint:nilnil // none is no fault
+	}
+	line, err := base64.RawURLEncoding.DecodeString(header)
+	if err != nil {
+		return nil, fmt.Errorf("header %s is not base64", WitnessHeader)
+	}
+	f, err := NewReader(bytes.NewReader(append(line, '\n'))).Next()
+	if err != nil {
+		return nil, fmt.Errorf("header %s: %w", WitnessHeader, err)
+	}
+	h, ok := f.(*Heartbeat)
+	if !ok {
+		return nil, fmt.Errorf("header %s has a %s frame, not a heartbeat", WitnessHeader, f.Type())
+	}
+	return h, unverified("header "+WitnessHeader, h.Verify(v))
+}
 
 // maxNonce is the longest nonce that a server signs.
 const maxNonce = 64

@@ -17,7 +17,8 @@ import (
 type onDisk struct {
 	keeper     *disk.Keeper
 	clock      func() time.Time
-	confirmed  time.Time // zero: never
+	confirmed  time.Time       // zero: never
+	witness    *feed.Heartbeat // that confirmed it; nil: none that was verified
 	maxOffline time.Duration
 }
 
@@ -40,6 +41,9 @@ func newOnDisk(o Options, engine *authz.Engine) (*onDisk, error) {
 	}
 	if kept.Confirmed != nil {
 		d.confirmed = kept.Confirmed.Time
+		if o.Verifier != nil {
+			d.witness = kept.Confirmed
+		}
 		engine.Observe(d.confirmed) // a clock that was set back does not revive a grant
 	}
 	return d, nil

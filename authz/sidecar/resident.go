@@ -32,7 +32,7 @@ func newResident(o Options, checks func() float64) (*resident, error) {
 		if s.disk, err = newOnDisk(o, engine); err != nil {
 			return nil, err
 		}
-		options.Confirmed = s.disk.keeper.Confirm
+		options.Confirmed, options.Witness = s.disk.keeper.Confirm, s.disk.witness
 	}
 	if s.feed, err = feed.New(options); err != nil {
 		return nil, fmt.Errorf("follow the feed: %w", err)
