@@ -358,7 +358,8 @@ func TestActAs(t *testing.T) {
 	nowhere := p.do("GET", "/v1/accounts/nobody/roles", nil, as("mia")).want(404)
 	require.Equal(t, string(nowhere.body), strings.ReplaceAll(string(stranger.body), `\"own\"`, `\"nobody\"`), "an account that is there looks like one that is not")
 	p.member("own", "mia")
-	p.do("GET", "/v1/accounts/own/roles", nil, as("mia")).want(403)
+	require.Empty(t, p.do("GET", "/v1/accounts/own/roles", nil, as("mia")).want(200).get("items"), "no role is shared with a member without grants")
+	p.do("GET", "/v1/accounts/own/audit", nil, as("mia")).want(403)
 	p.do("PUT", "/v1/accounts/own/groups/g2", m{"name": "x"}, as("mia")).want(403)
 
 	// Environments are the platform's; an owner may sort them into groups.

@@ -14,7 +14,7 @@ import (
 // version is what an ETag of ours says: "PLATFORM.REVISION.POLICY", the first and
 // the last as the beginning of a hash. Equal versions are equal bundles, on every
 // replica, so that no bundle has to be built to know its ETag. Who signs it counts as
-// of the platform: another key makes another bundle.
+// of the policy: another key makes another bundle, of the same platform.
 type version struct {
 	platform string
 	revision policies.Revision
@@ -29,11 +29,12 @@ func versionOf(p policies.PlatformData, key *signing.Key) version {
 	if key != nil {
 		signedBy = key.ID()
 	}
-	platform := sha256.Sum256([]byte(format + "/" + signedBy + "/" + p.PlatformID()))
+	platform := sha256.Sum256([]byte(p.PlatformID()))
+	policy := sha256.Sum256([]byte(format + "/" + signedBy + "/" + p.Policy().Digest.String()))
 	return version{
 		platform: hex.EncodeToString(platform[:6]),
 		revision: p.Revision(),
-		policy:   p.Policy().Digest.String()[:12],
+		policy:   hex.EncodeToString(policy[:6]),
 	}
 }
 
