@@ -60,7 +60,8 @@ func startOPA(tb testing.TB, p *platform) string {
 	file := filepath.Join(tb.TempDir(), "usher.tar.gz")
 	require.NoError(tb, os.WriteFile(file, a.body, 0o600))
 	addr := freePort(tb)
-	start(tb, nil, binary(tb, "opa"), "run", "--server", "--addr", addr, "--log-level", "error", "--bundle", file)
+	start(tb, nil, binary(tb, "opa"), "run", "--server", "--addr", addr, "--log-level", "error", "--bundle", file,
+		"--verification-key", p.env["USHER_VERIFICATION_KEY_FILE"], "--signing-alg", "ES256")
 	eventually(tb, 30*time.Second, "opa is ready", func() error {
 		a, err := p.call(http.MethodGet, "http://"+addr+"/health", nil, nil)
 		if err == nil && a.status != http.StatusOK {
