@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,6 +30,9 @@ type decisionLogging struct {
 // below the admin server's URL.
 func (d *decisionLogging) decisionLog(ctx context.Context, console io.Writer, adminURL, token string) (*decisionlog.Options, error) {
 	if !d.DecisionLogConsole && d.DecisionLogFile == "" && d.DecisionLogURL == "" {
+		if d.DecisionLogRules != "" {
+			return nil, errors.New("--decision-log-rules is given, and nowhere to log to: add --decision-log-console, --decision-log-file or --decision-log-url")
+		}
 		return nil, nil
 	}
 	host, err := os.Hostname()
