@@ -19,6 +19,7 @@ import (
 	"github.com/usher-authz/usher/admin/store/pgserver"
 	"github.com/usher-authz/usher/admin/store/storetest"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 // TestConcurrentReadersAndWriters has 16 writers, each of which demands its own
@@ -162,7 +163,7 @@ func TestDatabaseDown(t *testing.T) {
 	require.NoError(t, pg.Start(ctx))
 	t.Cleanup(stop)
 	url := pg.URL("postgres")
-	inForce, err := storetest.PolicyInForce()
+	inForce, err := policiestest.PolicyInForce()
 	require.NoError(t, err)
 	_, err = store.Migrate(ctx, url, inForce, io.Discard, store.MigrateOptions{})
 	require.NoError(t, err)

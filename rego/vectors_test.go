@@ -16,7 +16,6 @@ import (
 
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
-	"github.com/usher-authz/usher/rego"
 )
 
 var update = flag.Bool("update", false, "write testdata/vectors.json anew")
@@ -38,9 +37,7 @@ func TestVectorsFile(t *testing.T) {
 
 func vectorsFile(t *testing.T) []byte {
 	t.Helper()
-	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(t, err)
-	policy, err := policies.NewPolicyInForce(catalogue, rego.Modules())
+	policy, err := policiestest.PolicyInForce()
 	require.NoError(t, err)
 	vectors, err := policiestest.Vectors()
 	require.NoError(t, err)

@@ -22,7 +22,6 @@ import (
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
 	"github.com/usher-authz/usher/policies/signing"
-	"github.com/usher-authz/usher/rego"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -78,9 +77,7 @@ func (p *platform) Head(context.Context) (policies.Revision, error) {
 
 func policyInForce(t *testing.T) policies.PolicyInForce {
 	t.Helper()
-	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(t, err)
-	policy, err := policies.NewPolicyInForce(catalogue, rego.Modules())
+	policy, err := policiestest.PolicyInForce()
 	require.NoError(t, err)
 	return policy
 }

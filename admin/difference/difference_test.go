@@ -17,16 +17,13 @@ import (
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
-	"github.com/usher-authz/usher/rego"
 )
 
 var testNow = time.Date(2030, 5, 6, 7, 8, 9, 0, time.UTC)
 
 func embeddedPolicy(tb testing.TB) *authz.Policy {
 	tb.Helper()
-	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(tb, err)
-	inForce, err := policies.NewPolicyInForce(catalogue, rego.Modules())
+	inForce, err := policiestest.PolicyInForce()
 	require.NoError(tb, err)
 	made, err := authz.NewPolicy(context.Background(), inForce)
 	require.NoError(tb, err)

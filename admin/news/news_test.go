@@ -13,7 +13,7 @@ import (
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
-	"github.com/usher-authz/usher/rego"
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 // edited is an account with members, each with the one role on the one group, and the
@@ -36,9 +36,7 @@ func (*edited) ResourceNames(context.Context, policies.AccountID, []policies.Res
 
 func newEdited(tb testing.TB, members, environments int) *edited {
 	tb.Helper()
-	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(tb, err)
-	inForce, err := policies.NewPolicyInForce(catalogue, rego.Modules())
+	inForce, err := policiestest.PolicyInForce()
 	require.NoError(tb, err)
 	build := authz.NewBuilder(authz.Header{Platform: "test", Revision: 7})
 	add := func(kind policies.Kind, owner policies.AccountID, id string, body any) {

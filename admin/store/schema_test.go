@@ -17,6 +17,7 @@ import (
 	"github.com/usher-authz/usher/admin/store/storetest"
 	"github.com/usher-authz/usher/migrations"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 // run executes SQL as the superuser.
@@ -31,7 +32,7 @@ func run(t *testing.T, url, sql string, args ...any) {
 
 func inForce(t *testing.T) policies.PolicyInForce {
 	t.Helper()
-	p, err := storetest.PolicyInForce()
+	p, err := policiestest.PolicyInForce()
 	require.NoError(t, err)
 	return p
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
-	"github.com/usher-authz/usher/rego"
 )
 
 // now is when the tests take place.
@@ -52,9 +51,7 @@ func newState(t require.TestingT, documents ...policies.Document) *authz.State {
 }
 
 func newStateAt(t require.TestingT, revision policies.Revision, documents ...policies.Document) *authz.State {
-	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(t, err)
-	inForce, err := policies.NewPolicyInForce(catalogue, rego.Modules())
+	inForce, err := policiestest.PolicyInForce()
 	require.NoError(t, err)
 	builder := authz.NewBuilder(authz.Header{Platform: platform, Revision: revision})
 	add := func(kind policies.Kind, id string, body any) {

@@ -23,7 +23,6 @@ import (
 	"github.com/usher-authz/usher/authz/sidecar"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
-	"github.com/usher-authz/usher/rego"
 )
 
 // soon is how long a test waits for what should happen at once.
@@ -34,9 +33,7 @@ var adminToken = policies.TokenPrefix + strings.Repeat("t", 43)
 
 func policyInForce(tb testing.TB) policies.PolicyInForce {
 	tb.Helper()
-	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(tb, err)
-	policy, err := policies.NewPolicyInForce(catalogue, rego.Modules())
+	policy, err := policiestest.PolicyInForce()
 	require.NoError(tb, err)
 	return policy
 }

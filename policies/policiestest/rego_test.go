@@ -18,7 +18,6 @@ import (
 
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
-	"github.com/usher-authz/usher/rego"
 )
 
 // regoAnswer is the decision as api.md has it.
@@ -95,9 +94,7 @@ func requireModel(t require.TestingT, m policiestest.Model, q policiestest.Quest
 }
 
 func policyInForce(t require.TestingT) policies.PolicyInForce {
-	catalogue, err := policies.EmbeddedCatalogue()
-	require.NoError(t, err)
-	policy, err := policies.NewPolicyInForce(catalogue, rego.Modules())
+	policy, err := policiestest.PolicyInForce()
 	require.NoError(t, err)
 	return policy
 }

@@ -24,8 +24,7 @@ import (
 
 	"github.com/usher-authz/usher/admin/store"
 	"github.com/usher-authz/usher/admin/store/pgserver"
-	"github.com/usher-authz/usher/policies"
-	"github.com/usher-authz/usher/rego"
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 const (
@@ -112,19 +111,10 @@ func New(tb testing.TB, o store.Options) *store.Store {
 // Migrate puts schema and embedded catalogue into a database of the test's own.
 func Migrate(tb testing.TB, url string) {
 	tb.Helper()
-	inForce, err := PolicyInForce()
+	inForce, err := policiestest.PolicyInForce()
 	must(tb, err, "prepare a test database")
 	_, err = store.Migrate(tb.Context(), url, inForce, io.Discard, store.MigrateOptions{})
 	must(tb, err, "prepare a test database")
-}
-
-// PolicyInForce is the embedded catalogue with the embedded Rego.
-func PolicyInForce() (policies.PolicyInForce, error) {
-	catalogue, err := policies.EmbeddedCatalogue()
-	if err != nil {
-		return policies.PolicyInForce{}, err
-	}
-	return policies.NewPolicyInForce(catalogue, rego.Modules())
 }
 
 func (s *server) start() error {
@@ -146,7 +136,7 @@ func (s *server) start() error {
 	if err := s.exec(ctx, "create database "+template+" template template0"); err != nil {
 		return err
 	}
-	inForce, err := PolicyInForce()
+	inForce, err := policiestest.PolicyInForce()
 	if err != nil {
 		return err
 	}
