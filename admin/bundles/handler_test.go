@@ -246,6 +246,19 @@ func TestReplicaBehind(t *testing.T) {
 	require.Equal(t, tag, w.Header().Get("ETag"))
 }
 
+// TestAnotherKey: of the same revision there is another bundle once another key signs,
+// and a consumer gets it.
+func TestAnotherKey(t *testing.T) {
+	t.Parallel()
+	before, after := setup(t, time.Nanosecond), setup(t, time.Nanosecond)
+	before.set(before.stateAt(t, 8))
+	after.set(after.stateAt(t, 8))
+	tag := before.get(t).Header().Get("ETag")
+	w := after.get(t, "If-None-Match", tag)
+	requireRevision(t, w, 8)
+	require.NotEqual(t, tag, w.Header().Get("ETag"))
+}
+
 func TestMinIntervalIsKept(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
