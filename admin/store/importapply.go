@@ -121,7 +121,7 @@ func (tx *tx) follow(d *documentPlan) error {
 	return err
 }
 
-// applyRows writes the rows in the order that the foreign keys want: what points at
+// applyRows writes the rows in the order that the references want: what points at
 // others goes first and comes last.
 func (tx *tx) applyRows(r *importRows) error {
 	tx.queue.Queue(sqlDeferUnique)

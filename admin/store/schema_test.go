@@ -277,3 +277,50 @@ func TestEpochs(t *testing.T) {
 	_, objects := snapshot(t, s)
 	require.Equal(t, objects, replayed)
 }
+
+// The triggers that stand for foreign keys refuse what these would refuse, in the same
+// words, in one statement of many rows too.
+func TestReferences(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	report, err := storetest.New(t, store.Options{URL: url}).Import(t.Context(), call(), lines(standardDocument(1, 100)), nil)
+	require.NoError(t, err)
+	require.Empty(t, report.Errors)
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(t.Context())) }()
+	refuse := func(sql, constraint string) {
+		t.Helper()
+		_, err := conn.Exec(t.Context(), sql)
+		var refused *pgconn.PgError
+		require.ErrorAs(t, err, &refused, sql)
+		require.Equal(t, "23503", refused.Code, sql)
+		require.Equal(t, constraint, refused.ConstraintName, sql)
+	}
+	refuse(`insert into grants select distinct owner, 'nobody', resource_type, resource_id, role_id from grants`, "grants_collaboration_fkey")
+	refuse(`insert into grants select distinct owner, collaboration_id, resource_type, resource_id, 'none' from grants`, "grants_role_fkey")
+	refuse(`insert into grants select distinct owner, collaboration_id, 'environment', 'none', role_id from grants`, "grants_environment_fkey")
+	refuse(`insert into grants select distinct owner, collaboration_id, 'group', 'none', role_id from grants`, "grants_group_fkey")
+	refuse(`insert into environment_groups select owner, id, 'none' from environments`, "environment_groups_group_fkey")
+	refuse(`insert into environment_groups select owner, 'none', id from groups`, "environment_groups_environment_fkey")
+	refuse(`insert into role_policies select distinct owner, 'none', policy_id, custom from role_policies`, "role_policies_role_fkey")
+	refuse(`insert into role_policies select owner, id, 'none', true from roles`, "role_policies_custom_fkey")
+	refuse(`insert into role_policies select owner, id, 'none', false from roles`, "role_policies_system_fkey")
+	refuse(`update roles set id = 'other'`, "key_stays")
+	refuse(`update grants set role_id = 'other'`, "key_stays")
+	refuse(`update environment_groups set group_id = 'other'`, "key_stays")
+	refuse(`delete from collaborations`, "grants_collaboration_fkey")
+	refuse(`delete from roles`, "grants_role_fkey")
+	refuse(`delete from environments`, "grants_environment_fkey")
+	refuse(`delete from groups g where id in (select resource_id from grants) and not exists (select from groups c where c.parent = g.id)`, "grants_group_fkey")
+	_, err = conn.Exec(t.Context(), `delete from grants;
+insert into policies select owner, 'own', 'Own', '', '{}', '{}', revision from roles limit 1;
+insert into role_policies select p.owner, r.id, p.id, true from policies p join roles r using (owner) limit 1`)
+	require.NoError(t, err)
+	refuse(`delete from roles`, "role_policies_role_fkey")
+	refuse(`delete from policies`, "role_policies_custom_fkey")
+	refuse(`delete from system_policies`, "role_policies_system_fkey")
+	refuse(`delete from environments`, "environment_groups_environment_fkey")
+	refuse(`delete from groups g where id in (select group_id from environment_groups) and not exists (select from groups c where c.parent = g.id)`,
+		"environment_groups_group_fkey")
+}
