@@ -528,7 +528,7 @@ func bundleData(tb testing.TB, s *State) map[string]any {
 
 func plainCompiler(tb testing.TB, p *Policy) *ast.Compiler {
 	tb.Helper()
-	c, err := compile(p.Source().Modules)
+	c, _, err := compile(p.Source().Modules)
 	require.NoError(tb, err)
 	return c
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -28,6 +27,7 @@ type Policy struct {
 	numbers map[policies.ActionName]int
 	names   []policies.ActionName
 	commons commons
+	guarded *guarded
 
 	effective, levels, decision rego.PreparedEvalQuery
 }
@@ -39,12 +39,12 @@ func NewPolicy(ctx context.Context, p policies.PolicyInForce) (*Policy, error) {
 	if err := p.Verify(); err != nil {
 		return nil, err
 	}
-	compiler, err := compile(p.Modules)
+	compiler, speaks, err := compile(p.Modules)
 	if err != nil {
 		return nil, fmt.Errorf("compile the policy in force %s: %w", p.Digest, err)
 	}
 	index := p.Catalogue.Index()
-	made := &Policy{source: p, index: index, catalogue: catalogueValue(p.Catalogue), names: index.Actions()}
+	made := &Policy{source: p, index: index, catalogue: catalogueValue(p.Catalogue), names: index.Actions(), guarded: speaks}
 	made.numbers = make(map[policies.ActionName]int, len(made.names))
 	for i, name := range made.names {
 		made.numbers[name] = i
@@ -65,26 +65,9 @@ func NewPolicy(ctx context.Context, p policies.PolicyInForce) (*Policy, error) {
 	return made, nil
 }
 
-func compile(modules map[string]string) (*ast.Compiler, error) {
-	limits := capabilities()
-	parsed := make(map[string]*ast.Module, len(modules))
-	for _, name := range slices.Sorted(maps.Keys(modules)) {
-		module, err := ast.ParseModuleWithOpts(name, modules[name], ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: limits})
-		if err != nil {
-			return nil, err
-		}
-		parsed[name] = module
-	}
-	compiler := ast.NewCompiler().WithCapabilities(limits).WithDefaultRegoVersion(ast.RegoV1)
-	if compiler.Compile(parsed); compiler.Failed() {
-		return nil, compiler.Errors
-	}
-	return compiler, nil
-}
-
-// capabilities are OPA's without what makes an answer depend on anything but its
+// Capabilities are OPA's without what makes an answer depend on anything but its
 // input, the data and the given time: http.send, look-ups, randomness, the runtime.
-func capabilities() *ast.Capabilities {
+func Capabilities() *ast.Capabilities {
 	limits := ast.CapabilitiesForThisVersion()
 	limits.AllowNet = []string{}
 	limits.Builtins = slices.DeleteFunc(limits.Builtins, func(b *ast.Builtin) bool {

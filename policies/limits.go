@@ -48,6 +48,12 @@ const (
 	// status of an OPA.
 	MaxDecisionBytes = 1 << 20
 
+	// MaxGuardrailFiles is the greatest number of files of guardrails, tests
+	// included, and MaxGuardrailsBytes of all of them together. They travel with the
+	// policy in force to every sidecar.
+	MaxGuardrailFiles  = 100
+	MaxGuardrailsBytes = 256 << 10
+
 	// MaxPageLimit and DefaultPageLimit bound a page of a list.
 	MaxPageLimit     = 1000
 	DefaultPageLimit = 100
