@@ -39,19 +39,20 @@ type sealWith struct {
 	platform string
 }
 
-// sealed appends a seal to the line, which ends in a line feed; nil stays nil.
-func (s sealWith) sealed(data []byte) ([]byte, error) {
+// sealed appends a seal to the line, which leads to at and ends in a line feed; nil
+// stays nil.
+func (s sealWith) sealed(data []byte, at place) ([]byte, error) {
 	if s.signer == nil || data == nil {
 		return data, nil
 	}
 	var sealer wire.Sealer
 	sealer.Line(data[:len(data)-1])
-	return s.end(data, &sealer)
+	return s.end(data, &sealer, at)
 }
 
-// end appends the seal of what sealer has gathered to data.
-func (s sealWith) end(data []byte, sealer *wire.Sealer) ([]byte, error) {
-	seal, err := sealer.Seal(s.signer, s.platform)
+// end appends the seal of what sealer has gathered, which leads to at, to data.
+func (s sealWith) end(data []byte, sealer *wire.Sealer, at place) ([]byte, error) {
+	seal, err := sealer.Seal(s.signer, s.platform, at.revision, at.hash)
 	if err != nil {
 		return nil, err
 	}
@@ -70,11 +71,11 @@ func newEntry(before place, c policies.Change, with sealWith, modes ...wire.Mode
 		switch mode {
 		case wire.ModeResident:
 			if e.change, err = line(&wire.Change{Change: c}); err == nil {
-				e.change, err = with.sealed(e.change)
+				e.change, err = with.sealed(e.change, e.after)
 			}
 		case wire.ModeNotices:
 			if e.notice, err = noticeLine(c); err == nil {
-				e.notice, err = with.sealed(e.notice)
+				e.notice, err = with.sealed(e.notice, e.after)
 			}
 		}
 		if err != nil {

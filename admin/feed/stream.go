@@ -73,15 +73,15 @@ func (s *Server) has(ctx context.Context, p place) bool {
 	return now.revision > p.revision || now == p
 }
 
-// witnessed takes the heartbeat by which the asker proves that a revision was, of
+// witnessed takes the heartbeat or seal by which the asker proves that a revision was, of
 // which this replica has nothing: if the log has lost it, a new epoch begins, and the
 // asker follows there. Only a signature proves: epochs are few. True: this replica is
 // now at a revision after the asker's.
 func (s *Server) witnessed(r *http.Request, asked policies.Revision) bool {
 	if s.o.Witness != nil && s.o.Signer != nil {
-		h, err := wire.ParseWitness(r.Header.Get(wire.WitnessHeader), s.o.Signer.Verifier())
-		if err == nil && h != nil && h.Platform == s.o.Source.State().Platform() {
-			err = s.o.Witness(r.Context(), h.Revision, h.Hash)
+		was, err := wire.ParseWitness(r.Header.Get(wire.WitnessHeader), s.o.Source.State().Platform(), s.o.Signer.Verifier())
+		if err == nil && was != nil {
+			err = s.o.Witness(r.Context(), was.Revision, was.Hash)
 		}
 		if err != nil {
 			s.o.Logger.LogAttrs(r.Context(), slog.LevelWarn, "a sidecar is ahead of this replica, and what it proves that by does not count",
@@ -259,7 +259,7 @@ func (st *stream) send(entries []*entry) error {
 
 // seal adds the seal of what sealer has gathered to the batch.
 func (st *stream) seal(sealer *wire.Sealer) error {
-	sealed, err := st.s.seals().end(st.batch, sealer)
+	sealed, err := st.s.seals().end(st.batch, sealer, st.at)
 	if err == nil {
 		st.batch = sealed
 	}

@@ -26,8 +26,10 @@ type Client struct {
 	progress  *progress
 	metrics   *metrics
 	running   atomic.Bool
-	// witness is the last heartbeat that was verified; of Run's goroutine.
-	witness *Heartbeat
+	// witness is the last heartbeat or seal that was verified, witnessed its revision; of
+	// Run's goroutine.
+	witness   Frame
+	witnessed policies.Revision
 }
 
 // receiver is a mode's half of the client: what becomes of the frames.
@@ -55,7 +57,10 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	c := &Client{o: o, transport: newTransport(o), witness: o.Witness}
+	c := &Client{o: o, transport: newTransport(o)}
+	if o.Witness != nil {
+		c.witness, c.witnessed = o.Witness, o.Witness.Revision
+	}
 	if o.Sink != nil {
 		c.receiver = &resident{sink: o.Sink}
 	} else {

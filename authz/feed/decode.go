@@ -127,7 +127,7 @@ func decodeFrame(kind Type, line []byte) (Frame, error) {
 	case TypeSnapshotEnd:
 		return decode(line, func(*SnapshotEnd) bool { return true })
 	case TypeSeal:
-		return decode(line, func(s *Seal) bool { return s.Count > 0 })
+		return decode(line, func(s *Seal) bool { return s.Count > 0 && goodRevision(s.Revision) })
 	case TypeHeartbeat:
 		return decode(line, func(h *Heartbeat) bool {
 			return h.Platform != "" && goodRevision(h.Revision) && !h.Time.IsZero()

@@ -99,10 +99,13 @@ type SnapshotEnd struct {
 }
 
 // Seal vouches for the changes or notices since the seal before: Count of them,
-// Digest of their lines. A server without keys sends none.
+// Digest of their lines, and the Revision and chain Hash that the last of them leads to.
+// A server without keys sends none.
 type Seal struct {
 	Count      uint64             `json:"count"`
 	Digest     policies.Hash      `json:"digest"`
+	Revision   policies.Revision  `json:"revision"`
+	Hash       policies.Hash      `json:"hash"`
 	Signatures signing.Signatures `json:"signatures"`
 }
 

@@ -114,7 +114,7 @@ func (s *session) heartbeat(h *Heartbeat) error {
 	}
 	s.heartbeats++
 	if s.verifies() {
-		s.c.witness = h
+		s.c.witness, s.c.witnessed = h, h.Revision
 	}
 	s.watch.alive()
 	s.c.receiver.observe(h.Time)

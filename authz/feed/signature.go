@@ -19,9 +19,10 @@ import (
 //	heartbeat     platform, position, time, and the asker's nonce: it was made for
 //	              this connection, after it began. So nothing old passes for new,
 //	              whatever the clocks say.
-//	seal          platform, and the digest of the lines of the changes or notices
-//	              since the seal before. They are not used before their seal is
-//	              verified. That they follow on what is here, the chain proves.
+//	seal          platform, the digest of the lines of the changes or notices
+//	              since the seal before, and the revision and chain hash that they
+//	              lead to. They are not used before their seal is verified. That they
+//	              follow on what is here, the chain proves.
 //	snapshot_end  platform, mode, count and digest of the lines.
 //	lookup,       digests of request and answer, and the asker's nonce.
 //	search
@@ -29,19 +30,21 @@ import (
 // NonceHeader carries the nonce of a look-up or a search; the stream takes a parameter.
 const NonceHeader = "Usher-Nonce"
 
-// WitnessHeader carries the last heartbeat that a client has verified, as
+// WitnessHeader carries the last heartbeat or seal that a client has verified, as
 // [FormatWitness] writes it: a proof that the revision was, for a server whose database
 // has lost it.
 const WitnessHeader = "Usher-Witness"
 
-// FormatWitness is h as the header has it: its line in base64, without padding.
-func FormatWitness(h *Heartbeat) (string, error) {
-	line, err := AppendFrame(nil, h)
+// FormatWitness is a heartbeat or a seal as the header has it: its line in base64,
+// without padding.
+func FormatWitness(f Frame) (string, error) {
+	line, err := AppendFrame(nil, f)
 	return base64.RawURLEncoding.EncodeToString(line), err
 }
 
-// ParseWitness reads and verifies the header; nil: it is empty.
-func ParseWitness(header string, v *signing.Verifier) (*Heartbeat, error) {
+// ParseWitness reads and verifies the header, for a server of this platform; nil: it is
+// empty.
+func ParseWitness(header, platform string, v *signing.Verifier) (*Position, error) {
 	if header == "" {
 		return nil, nil //nolint:nilnil // none is no fault
 	}
@@ -53,11 +56,23 @@ func ParseWitness(header string, v *signing.Verifier) (*Heartbeat, error) {
 	if err != nil {
 		return nil, fmt.Errorf("header %s: %w", WitnessHeader, err)
 	}
-	h, ok := f.(*Heartbeat)
-	if !ok {
-		return nil, fmt.Errorf("header %s has a %s frame, not a heartbeat", WitnessHeader, f.Type())
+	p := &Position{Platform: platform}
+	switch f := f.(type) {
+	case *Heartbeat:
+		p.Revision, p.Hash = f.Revision, f.Hash
+		if err = f.Verify(v); err == nil && f.Platform != platform {
+			err = fmt.Errorf("it is of platform %q", f.Platform)
+		}
+	case *Seal:
+		p.Revision, p.Hash = f.Revision, f.Hash
+		err = f.verify(v, platform)
+	default:
+		err = fmt.Errorf("a %s frame proves nothing", f.Type())
 	}
-	return h, unverified("header "+WitnessHeader, h.Verify(v))
+	if err != nil {
+		return nil, fmt.Errorf("header %s: %w", WitnessHeader, err)
+	}
+	return p, nil
 }
 
 // maxNonce is the longest nonce that a server signs.
@@ -144,9 +159,11 @@ func (s *Sealer) Len() int {
 // Full tells whether a seal must come before the next line.
 func (s *Sealer) Full() bool { return s.Len() >= MaxSealed || s.bytes >= MaxSealedBytes }
 
-// Seal is the frame for the lines since the last one, of platform, and begins anew.
-func (s *Sealer) Seal(signer *signing.Signer, platform string) (*Seal, error) {
+// Seal is the frame for the lines since the last one, of platform, which lead to the
+// revision with this chain hash, and begins anew.
+func (s *Sealer) Seal(signer *signing.Signer, platform string, revision policies.Revision, hash policies.Hash) (*Seal, error) {
 	seal := s.end()
+	seal.Revision, seal.Hash = revision, hash
 	var err error
 	seal.Signatures, err = signer.Sign(signing.Seal, seal.text(platform))
 	return seal, err
@@ -158,8 +175,12 @@ func (s *Sealer) end() *Seal {
 	return &Seal{Count: end.Count, Digest: end.Digest}
 }
 
+func (s *Seal) verify(v *signing.Verifier, platform string) error {
+	return v.Verify(signing.Seal, s.text(platform), s.Signatures)
+}
+
 func (s *Seal) text(platform string) []byte {
-	return quoted(platform, strconv.FormatUint(s.Count, 10), s.Digest.String())
+	return quoted(platform, strconv.FormatUint(s.Count, 10), s.Digest.String(), s.Revision.String(), s.Hash.String())
 }
 
 // AnswerText is what is signed of the answer to a look-up or a search: its bytes up to

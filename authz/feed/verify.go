@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/usher-authz/usher/policies/signing"
 )
 
 // heldLimits is how many times the silence that a client bears heartbeats may come
@@ -97,7 +95,7 @@ func (s *session) seal(ctx context.Context, f *Seal) error {
 	case got.Digest != f.Digest:
 		return refuse(RefusedAltered, errors.New("the digest of a seal is not that of the lines before it"))
 	}
-	if err := unverified("a seal", s.c.o.Verifier.Verify(signing.Seal, f.text(s.platform), f.Signatures)); err != nil {
+	if err := unverified("a seal", f.verify(s.c.o.Verifier, s.platform)); err != nil {
 		return err
 	}
 	frames := s.unsealed
@@ -106,6 +104,9 @@ func (s *session) seal(ctx context.Context, f *Seal) error {
 		if err := s.apply(ctx, f); err != nil {
 			return err
 		}
+	}
+	if f.Revision > s.c.witnessed {
+		s.c.witness, s.c.witnessed = f, f.Revision
 	}
 	return nil
 }
