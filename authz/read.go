@@ -116,6 +116,12 @@ func (a *Account) RoleNamed(name string) (policies.RoleID, bool) {
 	return "", false
 }
 
+// MeansAs tells whether roles and custom policies are those of other, and nothing was
+// changed in them from one to the other: the same grants then give the same.
+func (a *Account) MeansAs(other *Account) bool {
+	return a.roles.is(other.roles) && a.policies.is(other.policies)
+}
+
 // RolesUsing are the roles that have a policy.
 func (a *Account) RolesUsing(policy policies.PolicyID) []policies.RoleID {
 	var using []policies.RoleID

@@ -111,6 +111,21 @@ func (t table[K, V]) fork() table[K, V] {
 	return table[K, V]{few: slices.Clip(t.few)}
 }
 
+// is tells whether two tables are one: a fork and its origin, while nothing was set or
+// removed. Two that were filled alike are not.
+func (t table[K, V]) is(other table[K, V]) bool {
+	switch {
+	case t.len() != other.len():
+		return false
+	case t.len() == 0:
+		return true
+	case t.tree != nil && other.tree != nil:
+		return t.tree.root == other.tree.root
+	default:
+		return t.tree == nil && other.tree == nil && &t.few[0] == &other.few[0]
+	}
+}
+
 // set must be called on forks and new tables only.
 func (t *table[K, V]) set(key K, value V) {
 	if t.tree != nil {

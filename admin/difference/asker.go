@@ -42,7 +42,8 @@ type Asker struct {
 	owner   policies.AccountID
 	above   map[policies.GroupID][]policies.GroupID
 	answers map[string]*answer
-	key     []byte // of the question at hand
+	shapes  *Shapes // nil: nobody comes after
+	key     []byte  // of the question at hand
 	numbers []policies.GroupID
 }
 
@@ -146,6 +147,7 @@ func (a *Asker) places(resource policies.Resource, visit func(r policies.Resourc
 		return
 	}
 	var groups []policies.GroupID
+	a.numbers = a.numbers[:0]
 	switch resource.Type {
 	case policies.TypeEnvironment:
 		visit(resource, 1)
@@ -156,7 +158,6 @@ func (a *Asker) places(resource policies.Resource, visit func(r policies.Resourc
 		visit(resource, 0)
 		return
 	}
-	a.numbers = a.numbers[:0]
 	for _, g := range groups {
 		visit(policies.Resource{Type: policies.TypeGroup, ID: string(g)}, a.number(g))
 		for _, above := range a.ancestors(g) {
@@ -195,8 +196,30 @@ func (a *Asker) ask(
 	if a.account == nil || !a.has(resource) {
 		return nothing, nil
 	}
-	var grants []policies.Grant
-	ends := false
+	grants := a.shape(at, status, resource, grant)
+	if found, ok := a.answers[string(a.key)]; ok {
+		return found, nil
+	}
+	at, view := a.suppose(at, status, grants)
+	found, err := a.state.Policy().Effective(ctx, view, at, authz.Supposed, resource)
+	if err != nil {
+		return nothing, err
+	}
+	made := &answer{roles: found.Roles}
+	for _, p := range found.Policies {
+		made.actions = append(made.actions, p.Actions...)
+	}
+	slices.Sort(made.actions)
+	made.actions = slices.Compact(made.actions)
+	a.answers[string(a.key)] = made
+	return made, nil
+}
+
+// shape makes the key of the question at hand, and gives the grants that can count for
+// it. Of the time it says which of them have ended.
+func (a *Asker) shape(
+	at time.Time, status policies.Status, resource policies.Resource, grant func(policies.Resource) (policies.Grant, bool),
+) (grants []policies.Grant) {
 	a.key = append(append(a.key[:0], resource.Type...), '|')
 	a.key = append(append(a.key, status...), '|')
 	a.places(resource, func(r policies.Resource, number int) {
@@ -210,33 +233,21 @@ func (a *Asker) ask(
 			a.key = append(append(a.key, role...), ',')
 		}
 		if g.ExpiresAt != nil {
-			ends = true
 			a.key = strconv.AppendInt(append(a.key, '<'), g.ExpiresAt.UnixMicro(), 10)
+			a.key = strconv.AppendBool(append(a.key, '@'), at.Before(*g.ExpiresAt))
 		}
 		if !slices.ContainsFunc(grants, func(have policies.Grant) bool { return have.Resource == r }) {
 			grants = append(grants, g)
 		}
 	})
-	if ends {
-		a.key = strconv.AppendInt(append(a.key, '@'), at.UnixNano(), 10)
-	}
-	if found, ok := a.answers[string(a.key)]; ok {
-		return found, nil
-	}
+	return grants
+}
+
+// suppose is the state with a member that has just these grants, and the time to ask
+// at.
+func (a *Asker) suppose(at time.Time, status policies.Status, grants []policies.Grant) (time.Time, authz.View) {
 	at, grants = onClock(at, grants)
-	view := authz.Suppose(a.state, authz.Supposition{Owner: a.owner, Status: status, Grants: grants})
-	found, err := a.state.Policy().Effective(ctx, view, at, authz.Supposed, resource)
-	if err != nil {
-		return nothing, err
-	}
-	made := &answer{roles: found.Roles}
-	for _, p := range found.Policies {
-		made.actions = append(made.actions, p.Actions...)
-	}
-	slices.Sort(made.actions)
-	made.actions = slices.Compact(made.actions)
-	a.answers[string(a.key)] = made
-	return made, nil
+	return at, authz.Suppose(a.state, authz.Supposition{Owner: a.owner, Status: status, Grants: grants})
 }
 
 // lastTick is what OPA's clock, nanoseconds in 64 bits, can show with room after it.

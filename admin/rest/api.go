@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/usher-authz/usher/admin/difference"
 	"github.com/usher-authz/usher/admin/events"
 	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/admin/store"
@@ -63,6 +64,7 @@ type API struct {
 	followers       chan struct{} // bounds those who follow events
 	hub             *events.Hub
 	readLog         ReadLog // nil: reads are not written down
+	shapes          difference.Shapes
 }
 
 // New makes the API. An error says that the OpenAPI document cannot be made,

@@ -70,23 +70,6 @@ func (a *API) collaboratorOperations() {
 	}, a.listLoadAlertRecipients)
 }
 
-// mayReach tells whether a grant of the member could count on the resource. It
-// spares an evaluation for those of whom none can, and decides nothing: for the
-// others the engine tells.
-func mayReach(m policies.Member, resource policies.Resource) bool {
-	for _, g := range m.Grants {
-		switch {
-		case g.Resource == resource:
-			return true
-		case resource.Type == policies.TypeEnvironment && g.Resource.Type != policies.TypeEnvironment && g.Resource.Type != policies.TypeAccount:
-			return true
-		case resource.Type == policies.TypeGroup && (g.Resource.Type == policies.TypeGroup || g.Resource.Type == policies.TypeGroups):
-			return true
-		}
-	}
-	return false
-}
-
 // listCollaborators lists active members as the check sees them, and those whose
 // collaboration is not active, of whom no grant counts, by their direct grants.
 func (a *API) listCollaborators(ctx context.Context, r *request, p *collaboratorsQuery, _ *none) (*listed[collaboratorView], error) {
@@ -115,7 +98,7 @@ func (a *API) listCollaborators(ctx context.Context, r *request, p *collaborator
 	}
 	out := &listed[collaboratorView]{}
 	out.Body.Items = []collaboratorView{}
-	few := a.reachedBy(p.Account, resource)
+	few := sees.reachedBy(resource)
 	for {
 		// No more members than there is room for: then their cursor is this list's too.
 		members, err := a.listReaching(ctx, p.Account, few, store.Page{Limit: page.Limit - len(out.Body.Items), Cursor: page.Cursor})
@@ -145,16 +128,13 @@ const maxFew = 1000
 
 // reachedBy are the members of whom a grant can count on the resource; nil: more than a
 // few.
-func (a *API) reachedBy(owner policies.AccountID, resource policies.Resource) []policies.CollaborationID {
-	state := a.engine.State()
-	account, ok := state.Account(owner)
-	if !ok {
+func (s *sight) reachedBy(resource policies.Resource) []policies.CollaborationID {
+	if s.account == nil {
 		return nil
 	}
-	asker := difference.NewAsker(state, owner)
 	few := []policies.CollaborationID{}
-	for m := range account.Members() {
-		if !asker.Reaches(m, resource) {
+	for m := range s.account.Members() {
+		if !s.asker.Reaches(m, resource) {
 			continue
 		}
 		if len(few) == maxFew {
@@ -226,16 +206,24 @@ func (a *API) collaborator(
 		}
 		return view, direct != nil, nil
 	}
-	if !mayReach(m, resource) {
-		return view, false, nil
-	}
-	found, err := a.engine.Explain(ctx, *m.Account, resource)
+	found, err := sees.explain(ctx, m.ID, resource)
 	if err != nil {
 		return view, false, err
 	}
 	view.Level, view.Levels = found.Level, viewLevels(found.Levels)
 	view.Roles = append(view.Roles, found.Roles...)
 	return view, found.Level != "", sees.hideLevels(ctx, &view.Levels)
+}
+
+// explain is what a member has on a resource; nothing, if the engine does not have its
+// record.
+func (s *sight) explain(ctx context.Context, id policies.CollaborationID, resource policies.Resource) (*difference.Explained, error) {
+	if s.account != nil {
+		if m, ok := s.account.Member(id); ok {
+			return s.asker.Explain(ctx, s.a.engine.Now(), m, resource)
+		}
+	}
+	return &difference.Explained{}, nil
 }
 
 // directGrant is the member's live grant on the resource itself.
@@ -331,53 +319,41 @@ type recipientView struct {
 	DisplayName string             `json:"display_name"`
 }
 
-// recipientsView has no pages: whoever sends an alert needs all.
+// recipientsView has no pages: whoever sends an alert needs all. The owner comes first.
 type recipientsView struct {
 	Items []recipientView `json:"items"`
 }
 
 // listLoadAlertRecipients is the owner, and each active member of whom a role on
 // the winning level has receive_load_alerts (domain.md, Load alerts).
-func (a *API) listLoadAlertRecipients(ctx context.Context, _ *request, p *environmentPath, _ *none) (*shown[recipientsView], error) {
-	if err := a.fresh(ctx); err != nil {
+func (a *API) listLoadAlertRecipients(ctx context.Context, r *request, p *environmentPath, _ *none) (*shown[recipientsView], error) {
+	sees, err := a.sightOf(ctx, r, p.Account)
+	if err != nil {
 		return nil, err
 	}
 	resource := policies.Resource{Type: policies.TypeEnvironment, ID: string(p.Environment)}
 	if err := a.ownedBy(resource, p.Account); err != nil {
 		return nil, err
 	}
-	owner, err := a.store.GetAccount(ctx, p.Account)
+	told := []policies.AccountID{p.Account}
+	if sees.account != nil {
+		for m := range sees.account.Members() {
+			found, err := sees.asker.Explain(ctx, a.engine.Now(), m, resource)
+			if err != nil {
+				return nil, err
+			}
+			if found.ReceiveLoadAlerts && m.Account() != "" {
+				told = append(told, m.Account())
+			}
+		}
+	}
+	accounts, err := a.store.AccountsAmong(ctx, told)
 	if err != nil {
 		return nil, err
 	}
-	all := []recipientView{{Account: p.Account, Email: owner.Value.Email, DisplayName: owner.Value.DisplayName}}
-	err = everyPage(func(page store.Page) (string, error) {
-		members, err := a.store.ListMembers(ctx, p.Account, store.MemberFilter{Statuses: []policies.Status{policies.StatusActive}}, page)
-		if err != nil {
-			return "", err
-		}
-		for _, item := range members.Items {
-			m := item.Value
-			if m.Account == nil || !mayReach(m, resource) {
-				continue
-			}
-			found, err := a.engine.Effective(ctx, *m.Account, resource)
-			if err != nil {
-				return "", err
-			}
-			if !found.ReceiveLoadAlerts {
-				continue
-			}
-			account, err := a.store.GetAccount(ctx, *m.Account)
-			if err != nil {
-				return "", err
-			}
-			all = append(all, recipientView{Account: *m.Account, Email: account.Value.Email, DisplayName: account.Value.DisplayName})
-		}
-		return members.NextCursor, nil
-	})
-	if err != nil {
-		return nil, err
+	all := recipientsView{Items: []recipientView{}}
+	for _, account := range accounts {
+		all.Items = append(all.Items, recipientView{Account: account.ID, Email: account.Email, DisplayName: account.DisplayName})
 	}
-	return show("", recipientsView{Items: all}), nil
+	return show("", all), nil
 }

@@ -19,15 +19,21 @@ type sight struct {
 	owner  policies.AccountID
 	member policies.AccountID // empty: sees everything
 	known  map[rights.Need]bool
-	// asker and self answer what is shared with the caller; nil while nobody asked, and
-	// without a record.
-	asker *difference.Asker
-	self  *authz.Member
+	// Of the engine's state: the account, nil if there is none, and what is shared in it.
+	account *authz.Account
+	asker   *difference.Asker
 }
 
 // sightOf waits until the engine has all that was acknowledged.
 func (a *API) sightOf(ctx context.Context, r *request, owner policies.AccountID) (*sight, error) {
-	return &sight{a: a, owner: owner, member: r.caller.member, known: map[rights.Need]bool{}}, a.fresh(ctx)
+	if err := a.fresh(ctx); err != nil {
+		return nil, err
+	}
+	state := a.engine.State()
+	account, _ := state.Account(owner)
+	return &sight{
+		a: a, owner: owner, member: r.caller.member, known: map[rights.Need]bool{}, account: account, asker: a.shapes.NewAsker(state, owner),
+	}, nil
 }
 
 func (s *sight) everything() bool { return s.member == "" }
@@ -66,19 +72,19 @@ func (s *sight) shares(ctx context.Context, resource policies.Resource) (bool, e
 	if s.everything() {
 		return true, nil
 	}
-	if s.asker == nil {
-		state := s.a.engine.State()
-		s.asker = difference.NewAsker(state, s.owner)
-		if account, ok := state.Account(s.owner); ok {
-			if m, ok := account.MemberOf(s.member); ok {
-				s.self = &m
-			}
-		}
-	}
-	if s.self == nil {
+	self, ok := s.self()
+	if !ok {
 		return false, nil
 	}
-	return s.asker.Shared(ctx, s.a.engine.Now(), *s.self, resource)
+	return s.asker.Shared(ctx, s.a.engine.Now(), self, resource)
+}
+
+// self is the caller's own record; false if there is none.
+func (s *sight) self() (authz.Member, bool) {
+	if s.account == nil {
+		return authz.Member{}, false
+	}
+	return s.account.MemberOf(s.member)
 }
 
 // group tells whether a group is shared with the caller, and environment of an
@@ -108,15 +114,11 @@ func (s *sight) anywhere(ctx context.Context, action policies.ActionName) (bool,
 
 // given are the caller's own grants.
 func (s *sight) given() []policies.Grant {
-	account, ok := s.a.engine.State().Account(s.owner)
+	self, ok := s.self()
 	if !ok {
 		return nil
 	}
-	m, ok := account.MemberOf(s.member)
-	if !ok {
-		return nil
-	}
-	return slices.Collect(m.Grants())
+	return slices.Collect(self.Grants())
 }
 
 // roles chooses the roles that the caller may see: all with the right to see them on
@@ -143,12 +145,11 @@ func (s *sight) policies(ctx context.Context) (store.Keep[policies.PolicyID], er
 	if err != nil {
 		return nil, err
 	}
-	account, ok := s.a.engine.State().Account(s.owner)
 	return func(ctx context.Context, id policies.PolicyID) (bool, error) {
-		if !ok {
+		if s.account == nil {
 			return false, nil
 		}
-		for _, role := range account.RolesUsing(id) {
+		for _, role := range s.account.RolesUsing(id) {
 			if roles == nil {
 				return true, nil
 			}
@@ -167,15 +168,11 @@ func (s *sight) itself(m policies.Member) bool {
 
 // record is the caller's own record.
 func (s *sight) record() (policies.CollaborationID, bool) {
-	account, ok := s.a.engine.State().Account(s.owner)
+	self, ok := s.self()
 	if !ok {
 		return "", false
 	}
-	m, ok := account.MemberOf(s.member)
-	if !ok {
-		return "", false
-	}
-	return m.ID(), true
+	return self.ID(), true
 }
 
 // grants are those of a member that the caller may see: its own, all of them with the

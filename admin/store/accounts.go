@@ -13,6 +13,8 @@ import (
 const (
 	sqlAccount        = `select id, email, email_key, display_name, created_at, revision from accounts where id = $1`
 	sqlAccountByEmail = `select id, email, email_key, display_name, created_at, revision from accounts where email_key = $1`
+	sqlAccountsAmong  = `select id, email, email_key, display_name, created_at, revision
+from unnest($1::text[]) with ordinality as a (id, place) join accounts using (id) order by place`
 
 	sqlInsertAccount = `insert into accounts (id, email, email_key, display_name, created_at, revision) values ($1, $2, $3, $4, $5, $6)`
 	sqlUpdateAccount = `update accounts set email = $2, email_key = $3, display_name = $4, revision = $5 where id = $1`
@@ -222,6 +224,16 @@ func getOne[R any](ctx context.Context, s *Store, kind, id, sql string, args ...
 		return row, &policies.NotFoundError{Kind: kind, ID: id}
 	}
 	return found[0], nil
+}
+
+// AccountsAmong are those of some accounts that are there, in the order of the ids.
+func (s *Store) AccountsAmong(ctx context.Context, ids []policies.AccountID) ([]policies.Account, error) {
+	rows, err := getAll[accountRow](ctx, s, sqlAccountsAmong, ids)
+	accounts := make([]policies.Account, len(rows))
+	for i, r := range rows {
+		accounts[i] = r.account()
+	}
+	return accounts, err
 }
 
 // getAll reads rows outside of a write.
