@@ -126,10 +126,13 @@ select 'big', head.revision + n.i, 0, case when n.i % 5000 = 13 then 'role' else
     '{"expires_at":null,"roles":["common"]}', '{"expires_at":null,"roles":["manager"]}'
 from size cross join head cross join n join m on m.i = n.i % (select size from size)`
 
-func startScale(tb testing.TB, members, changes int) *scale {
+// importScale makes a database with the accounts, and gives its URL.
+func importScale(tb testing.TB, members int) string {
 	tb.Helper()
 	url := storetest.URL(tb)
-	s := storetest.New(tb, store.Options{URL: url})
+	s, err := store.Open(tb.Context(), store.Options{URL: url})
+	require.NoError(tb, err)
+	defer s.Close()
 	start := time.Now()
 	for _, d := range []policies.Document{scaleDocument("big", members), scaleDocument("small", 20)} {
 		report, err := s.Import(tb.Context(), store.Call{Actor: store.Actor{Local: true}}, func(yield func(policies.DocumentLine) bool) {
@@ -139,6 +142,12 @@ func startScale(tb testing.TB, members, changes int) *scale {
 		require.Empty(tb, report.Errors)
 	}
 	tb.Logf("imported in %v", time.Since(start))
+	return url
+}
+
+func startScale(tb testing.TB, members, changes int) *scale {
+	tb.Helper()
+	url := importScale(tb, members)
 	conn, err := pgx.Connect(tb.Context(), url)
 	require.NoError(tb, err)
 	for _, sql := range []string{sqlScaleLog, sqlScaleChanges} {

@@ -134,3 +134,13 @@ func (a *Account) RolesUsing(policy policies.PolicyID) []policies.RoleID {
 	}
 	return using
 }
+
+// RolePolicies are the policies that a role has; false if there is no such role. Do
+// not change them.
+func (a *Account) RolePolicies(id policies.RoleID) ([]policies.PolicyID, bool) {
+	found, ok := a.roles.get(id)
+	if !ok {
+		return nil, false
+	}
+	return found.policies, true
+}

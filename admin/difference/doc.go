@@ -15,7 +15,7 @@
 //	what changed      members                              resources
 //	a grant           its member                           the grant's and those below it
 //	a member          itself                               those of all its grants, and below
-//	a role            those with a grant that has it       those grants', and below
+//	a role's policies those with a grant that has it       those grants', and below
 //	a custom policy   as the roles that have it
 //	an environment    those with a grant that can count    itself
 //	a group           those with a grant above it          itself, and all below it

@@ -39,7 +39,10 @@ func touchedOf(owner policies.AccountID, c Change) touched {
 				t.grants[key.Member] = append(t.grants[key.Member], key.Resource)
 			}
 		case policies.KindRole:
-			t.roles[policies.RoleID(o.ID)], t.meaning = true, true
+			t.meaning = true
+			if id := policies.RoleID(o.ID); !samePolicies(owner, id, c) {
+				t.roles[id] = true
+			}
 		case policies.KindPolicy:
 			t.meaning = true
 			for _, state := range []*authz.State{c.Before, c.After} {
@@ -57,6 +60,22 @@ func touchedOf(owner policies.AccountID, c Change) touched {
 		}
 	}
 	return t
+}
+
+// samePolicies tells whether a role has the same policies before and after: a change
+// of its name then touches nobody.
+func samePolicies(owner policies.AccountID, role policies.RoleID, c Change) bool {
+	before, ok := c.Before.Account(owner)
+	if !ok {
+		return false
+	}
+	after, ok := c.After.Account(owner)
+	if !ok {
+		return false
+	}
+	had, there := before.RolePolicies(role)
+	has, still := after.RolePolicies(role)
+	return there && still && slices.Equal(had, has)
 }
 
 // members are those to look at, in order: all of the owner's where what is touched
