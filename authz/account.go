@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"slices"
 	"time"
 
 	"github.com/usher-authz/usher/policies"
@@ -10,32 +11,30 @@ import (
 // members with their grants. It is immutable; the next one shares with it what
 // the change between them did not touch.
 type Account struct {
-	id policies.AccountID
-	// owns is the id again, where the platform's tables of environments and groups
-	// lead to: a pointer each, for all revisions.
-	owns    *policies.AccountID
+	id      text[policies.AccountID]
 	changed policies.Revision // the last that touched anything here
 	// all is the last revision that touched something on which any result at this
 	// owner may rest: see the table in doc.go.
 	all policies.Revision
 
-	groups       table[policies.GroupID, *group]
+	groups       table[policies.GroupID, text[policies.GroupID]] // the parent of each, empty at the root
 	environments table[policies.EnvironmentID, *environment]
-	policies     table[policies.PolicyID, *customPolicy]
 	roles        table[policies.RoleID, *role]
 	members      table[policies.CollaborationID, *member]
 	// subjects finds the member record of an account. Records without an account
 	// (nobody has the address yet) are in members only.
 	subjects table[policies.AccountID, *member]
-	// actions counts the custom policies that name an action.
-	actions table[policies.ActionName, int]
+	// custom is nil for the many who have none.
+	custom *custom
 }
 
 // What an account is made of. Values are shared between revisions, and by all that
 // are alike: never write to one that was published.
 type (
-	group struct {
-		parent policies.GroupID // empty at the root
+	custom struct {
+		policies table[policies.PolicyID, *customPolicy]
+		// actions counts the custom policies that name an action.
+		actions table[policies.ActionName, int]
 	}
 
 	environment struct {
@@ -56,12 +55,10 @@ type (
 	}
 
 	member struct {
-		id      policies.CollaborationID
-		account policies.AccountID // empty while no account has the address
-		status  policies.Status
+		id      text[policies.CollaborationID]
+		account text[policies.AccountID] // empty while no account has the address
+		mark    mark
 		grants  grants
-		// changed is the last revision that touched the record or its grants.
-		changed policies.Revision
 	}
 
 	grant struct {
@@ -69,6 +66,25 @@ type (
 		ends  *time.Time // nil: never
 	}
 )
+
+// mark is the last revision that touched a member's record or its grants, and above
+// its bits the status, as its place in policies.Statuses: with a word for each, a
+// member would take 128 bytes instead of 112.
+type mark uint64
+
+const revisionBits = 56 // policies.MaxRevision has fewer
+
+func newMark(changed policies.Revision, status policies.Status) (m mark, known bool) {
+	at := slices.Index(policies.Statuses, status)
+	return mark(changed) | mark(max(at, 0))<<revisionBits, at >= 0
+}
+
+func (m mark) changed() policies.Revision { return policies.Revision(m & (1<<revisionBits - 1)) }
+
+func (m mark) status() policies.Status { return policies.Statuses[m>>revisionBits] }
+
+// at is m with another revision.
+func (m mark) at(changed policies.Revision) mark { return m&^(1<<revisionBits-1) | mark(changed) }
 
 // grants holds a member's grants by resource. Of each category there is one at
 // most, since its id is the owner's.
@@ -106,19 +122,27 @@ func (g *grants) get(owner policies.AccountID, r policies.Resource) (*grant, boo
 	return nil, false
 }
 
-// set puts a grant, or removes it if it is nil.
-func (g *grants) set(r policies.Resource, to *grant) {
-	switch {
-	case r.Type == policies.TypeEnvironment && to == nil:
-		g.environments.remove(policies.EnvironmentID(r.ID))
-	case r.Type == policies.TypeEnvironment:
-		g.environments.set(policies.EnvironmentID(r.ID), to)
-	case r.Type == policies.TypeGroup && to == nil:
-		g.groups.remove(policies.GroupID(r.ID))
-	case r.Type == policies.TypeGroup:
-		g.groups.set(policies.GroupID(r.ID), to)
+// set puts a grant on a resource of a.
+func (g *grants) set(a *Account, r policies.Resource, to *grant) {
+	switch r.Type {
+	case policies.TypeEnvironment:
+		g.environments.set(a.environments.text(policies.EnvironmentID(r.ID)), to)
+	case policies.TypeGroup:
+		g.groups.set(a.groups.text(policies.GroupID(r.ID)), to)
 	default:
 		g.categories[category(r.Type)] = to
+	}
+}
+
+// remove takes the grant on a resource away, if there is one.
+func (g *grants) remove(r policies.Resource) {
+	switch r.Type {
+	case policies.TypeEnvironment:
+		g.environments.remove(policies.EnvironmentID(r.ID))
+	case policies.TypeGroup:
+		g.groups.remove(policies.GroupID(r.ID))
+	default:
+		g.categories[category(r.Type)] = nil
 	}
 }
 
@@ -151,7 +175,7 @@ func (g *grants) fork() grants {
 }
 
 // ID is the owner's.
-func (a *Account) ID() policies.AccountID { return a.id }
+func (a *Account) ID() policies.AccountID { return a.id.string() }
 
 // Changed is the last revision that touched this account, as far as it is known:
 // in a state that was built from a snapshot, the snapshot's at the earliest.
@@ -159,8 +183,16 @@ func (a *Account) Changed() policies.Revision { return a.changed }
 
 // KnowsAction tells whether a custom policy of this account names the action.
 func (a *Account) KnowsAction(name policies.ActionName) bool {
-	_, ok := a.actions.get(name)
+	_, ok := a.own().actions.get(name)
 	return ok
+}
+
+// own are the account's own policies, to read.
+func (a *Account) own() custom {
+	if a.custom == nil {
+		return custom{}
+	}
+	return *a.custom
 }
 
 // ancestors are the groups above id, nearest first. They end where a parent is
@@ -168,8 +200,8 @@ func (a *Account) KnowsAction(name policies.ActionName) bool {
 func (a *Account) ancestors(id policies.GroupID) []policies.GroupID {
 	var above []policies.GroupID
 	at, ok := a.groups.get(id)
-	for ok && at.parent != "" {
-		parent := at.parent
+	for ok && at.string() != "" {
+		parent := at.string()
 		if at, ok = a.groups.get(parent); ok {
 			above = append(above, parent)
 		}
@@ -187,27 +219,18 @@ func (a *Account) has(r policies.Resource) bool {
 		_, ok := a.groups.get(policies.GroupID(r.ID))
 		return ok
 	default:
-		return r.Type.IsCategory() && r.ID == string(a.id)
+		return r.Type.IsCategory() && r.ID == string(a.ID())
 	}
-}
-
-// same is r with its id as the account has it.
-func (a *Account) same(r policies.Resource) policies.Resource {
-	switch r.Type {
-	case policies.TypeEnvironment:
-		r.ID = string(a.environments.same(policies.EnvironmentID(r.ID)))
-	case policies.TypeGroup:
-		r.ID = string(a.groups.same(policies.GroupID(r.ID)))
-	default: // there is one of each, and its id is not kept
-	}
-	return r
 }
 
 // fork gives an account to edit, while others read a.
 func (a *Account) fork() *Account {
-	return &Account{
-		id: a.id, owns: a.owns, changed: a.changed, all: a.all,
-		groups: a.groups.fork(), environments: a.environments.fork(), policies: a.policies.fork(),
-		roles: a.roles.fork(), members: a.members.fork(), subjects: a.subjects.fork(), actions: a.actions.fork(),
+	forked := &Account{
+		id: a.id, changed: a.changed, all: a.all, groups: a.groups.fork(), environments: a.environments.fork(),
+		roles: a.roles.fork(), members: a.members.fork(), subjects: a.subjects.fork(),
 	}
+	if a.custom != nil {
+		forked.custom = &custom{policies: a.custom.policies.fork(), actions: a.custom.actions.fork()}
+	}
+	return forked
 }

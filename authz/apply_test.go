@@ -332,8 +332,9 @@ func TestBuilderRefuses(t *testing.T) {
 		`the parent "none" does not exist`:       object(t, policies.KindGroup, "owner", "g", policies.GroupBody{Parent: new(policies.GroupID("none"))}),
 		`the group "none" does not exist`:        object(t, policies.KindEnvironment, "owner", "e", policies.EnvironmentBody{Groups: []policies.GroupID{"none"}}),
 		"gives no role":                          object(t, policies.KindGrant, "owner", string(memberID("owner", "max"))+"/account/owner", policies.GrantBody{}),
-		`account "nobody", which does not exist`: object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: new(policies.AccountID("nobody"))}),
-		`account "mia", which has the record`:    object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: new(policies.AccountID("mia"))}),
+		`account "nobody", which does not exist`: object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: new(policies.AccountID("nobody")), Status: policies.StatusActive}),
+		`account "mia", which has the record`:    object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: new(policies.AccountID("mia")), Status: policies.StatusActive}),
+		"which is not known here":                object(t, policies.KindMember, "owner", "m", policies.MemberBody{Status: "asleep"}),
 	} {
 		_, err := tryBuild(p, testHeader(1), append(slices.Clone(good), o))
 		var contradiction *ObjectError

@@ -1,8 +1,6 @@
 package authz
 
 import (
-	"slices"
-
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -56,12 +54,4 @@ func same[K ~string, V any](in table[K, V], ids []K) {
 	for i, id := range ids {
 		ids[i] = in.same(id)
 	}
-}
-
-// constant is the status as a constant, and not as a piece of a body.
-func constant(s policies.Status) policies.Status {
-	if at := slices.Index(policies.Statuses, s); at >= 0 {
-		return policies.Statuses[at]
-	}
-	return s
 }

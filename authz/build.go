@@ -22,6 +22,7 @@ type Builder struct {
 func NewBuilder(header Header) *Builder {
 	e := newEdit(&State{header: header})
 	e.fresh = true
+	e.room = &room{}
 	return &Builder{edit: e}
 }
 
@@ -80,7 +81,7 @@ func (b *Builder) Build(ctx context.Context) (*State, error) {
 		}
 		for _, m := range a.members.all() {
 			if reason := next.verifyMember(m); reason != "" {
-				return nil, &ObjectError{Kind: policies.KindMember, Owner: id, ID: string(m.id), Reason: reason}
+				return nil, &ObjectError{Kind: policies.KindMember, Owner: id, ID: string(m.id.string()), Reason: reason}
 			}
 		}
 	}
@@ -105,27 +106,34 @@ func (b *Builder) finish() error {
 // pack makes every table as small as it can be, with ids that are held once.
 func (b *Builder) pack() {
 	next := b.edit.next
-	next.accounts.pack(func(_ policies.AccountID, a *Account) policies.AccountID { return a.id })
-	next.environments.pack(func(id policies.EnvironmentID, _ *policies.AccountID) policies.EnvironmentID { return id })
-	next.groups.pack(func(id policies.GroupID, _ *policies.AccountID) policies.GroupID { return id })
+	next.accounts.pack()
+	next.environments.pack()
+	next.groups.pack()
 	for _, a := range next.accounts.all() {
 		a.pack(next.accounts)
 	}
 }
 
 func (a *Account) pack(accounts table[policies.AccountID, *Account]) {
-	a.groups.pack(func(id policies.GroupID, _ *group) policies.GroupID { return id })
-	a.environments.pack(func(id policies.EnvironmentID, _ *environment) policies.EnvironmentID { return id })
-	a.policies.pack(func(id policies.PolicyID, _ *customPolicy) policies.PolicyID { return id })
-	a.roles.pack(func(id policies.RoleID, _ *role) policies.RoleID { return id })
-	a.actions.pack(func(name policies.ActionName, _ int) policies.ActionName { return name })
-	a.members.pack(func(_ policies.CollaborationID, m *member) policies.CollaborationID {
-		m.account = accounts.same(m.account) // it may have come after the member
-		m.grants.environments.pack(func(id policies.EnvironmentID, _ *grant) policies.EnvironmentID { return id })
-		m.grants.groups.pack(func(id policies.GroupID, _ *grant) policies.GroupID { return id })
-		return m.id
-	})
-	a.subjects.pack(func(_ policies.AccountID, m *member) policies.AccountID { return m.account })
+	a.groups.pack()
+	a.environments.pack()
+	a.roles.pack()
+	if a.custom != nil {
+		a.custom.policies.pack()
+		a.custom.actions.pack()
+	}
+	a.members.pack()
+	for _, m := range a.members.all() {
+		m.grants.environments.pack()
+		m.grants.groups.pack()
+	}
+	subjects := a.subjects.pairs()
+	for i := range subjects {
+		m := subjects[i].value
+		m.account = accounts.text(m.account.string()) // it may have come after the member
+		subjects[i].key = m.account
+	}
+	a.subjects = tableOf(subjects)
 }
 
 // ready tells whether what o hangs on was added already.
@@ -169,7 +177,7 @@ func (a *Account) exists(o policies.Object) bool {
 	case policies.KindEnvironment:
 		_, ok = a.environments.get(policies.EnvironmentID(o.ID))
 	case policies.KindPolicy:
-		_, ok = a.policies.get(policies.PolicyID(o.ID))
+		_, ok = a.own().policies.get(policies.PolicyID(o.ID))
 	case policies.KindRole:
 		_, ok = a.roles.get(policies.RoleID(o.ID))
 	case policies.KindMember:
@@ -177,7 +185,7 @@ func (a *Account) exists(o policies.Object) bool {
 	case policies.KindGrant:
 		if key, err := policies.ParseGrantKey(o.ID); err == nil {
 			if m, found := a.members.get(key.Member); found {
-				_, ok = m.grants.get(a.id, key.Resource)
+				_, ok = m.grants.get(a.ID(), key.Resource)
 			}
 		}
 	default:

@@ -65,11 +65,11 @@ func (a *Account) Data() *policies.AccountData {
 		Actions:      policies.Set[policies.ActionName]{},
 		Groups:       make(map[policies.GroupID]policies.GroupData, a.groups.len()),
 		Environments: make(map[policies.EnvironmentID]policies.EnvironmentData, a.environments.len()),
-		Policies:     make(map[policies.PolicyID]policies.PolicyData, a.policies.len()),
+		Policies:     make(map[policies.PolicyID]policies.PolicyData, a.own().policies.len()),
 		Roles:        make(map[policies.RoleID]policies.RoleData, a.roles.len()),
 		Members:      make(map[policies.AccountID]policies.MemberData, a.subjects.len()),
 	}
-	for name := range a.actions.all() {
+	for name := range a.own().actions.all() {
 		data.Actions[name] = true
 	}
 	for id := range a.groups.all() {
@@ -78,21 +78,21 @@ func (a *Account) Data() *policies.AccountData {
 	for id, e := range a.environments.all() {
 		data.Environments[id] = policies.EnvironmentData{Groups: e.groups}
 	}
-	for id, p := range a.policies.all() {
+	for id, p := range a.own().policies.all() {
 		data.Policies[id] = policies.PolicyData{Resources: setOf(p.resources), Actions: setOf(p.actions)}
 	}
 	for id, r := range a.roles.all() {
 		data.Roles[id] = policies.RoleData{Name: r.name, Policies: r.policies, ReceiveLoadAlerts: r.receiveLoadAlerts}
 	}
 	for id, m := range a.subjects.all() {
-		data.Members[id] = policies.MemberData{ID: m.id, Status: m.status, Grants: a.grantData(m)}
+		data.Members[id] = policies.MemberData{ID: m.id.string(), Status: m.mark.status(), Grants: a.grantData(m)}
 	}
 	return data
 }
 
 func (a *Account) grantData(m *member) map[policies.ResourceType]map[string]policies.GrantData {
 	types := map[policies.ResourceType]map[string]policies.GrantData{}
-	m.grants.each(a.id, func(r policies.Resource, g *grant) bool {
+	m.grants.each(a.ID(), func(r policies.Resource, g *grant) bool {
 		if types[r.Type] == nil {
 			types[r.Type] = map[string]policies.GrantData{}
 		}

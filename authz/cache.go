@@ -105,7 +105,7 @@ func (e *entry) holds(r *root) bool {
 	if !ok || a.all > e.revision {
 		return false
 	}
-	if m, ok := a.subjects.get(k.subject); ok && m.changed > e.revision {
+	if m, ok := a.subjects.get(k.subject); ok && m.mark.changed() > e.revision {
 		return false
 	}
 	if k.kind != kindEnvironment {

@@ -17,6 +17,7 @@ type edit struct {
 	accounts map[policies.AccountID]*Account // ours to write to
 	members  map[*member]struct{}            // ours to write to
 	bodies   bodies
+	room     *room // of new ids
 }
 
 func newEdit(next *State) *edit {
@@ -116,7 +117,7 @@ func (e *edit) account(owner policies.AccountID) (*Account, bool) {
 
 func (e *edit) keep(a *Account) {
 	if !e.fresh {
-		e.accounts[a.id] = a
+		e.accounts[a.ID()] = a
 	}
 	e.next.accounts.set(a.id, a)
 }
@@ -129,15 +130,23 @@ func (e *edit) member(a *Account, id policies.CollaborationID) (*member, bool) {
 	}
 	m := published
 	if _, ours := e.members[m]; !ours && !e.fresh {
-		m = &member{id: id, account: published.account, status: published.status, grants: published.grants.fork()}
+		m = &member{id: published.id, account: published.account, mark: published.mark, grants: published.grants.fork()}
 		e.members[m] = struct{}{}
-		a.members.set(id, m)
-		if m.account != "" {
+		a.members.set(m.id, m)
+		if m.account.string() != "" {
 			a.subjects.set(m.account, m)
 		}
 	}
-	m.changed = e.next.header.Revision
+	m.mark = m.mark.at(e.next.header.Revision)
 	return m, true
+}
+
+// keep is the text that a table has for id, or a new one, and whether it has it.
+func keep[K ~string, V any](e *edit, in table[K, V], id K) (kept text[K], known bool) {
+	if found, ok := in.find(id); ok {
+		return found.key, true
+	}
+	return newText(e.room, id), false
 }
 
 // touchAll starts all results at this owner anew.
@@ -151,8 +160,8 @@ func (e *edit) release(o policies.Object) {
 		e.removeToken(o.ID)
 	case policies.KindMember:
 		if a, ok := e.account(o.Owner); ok {
-			if m, ok := e.member(a, policies.CollaborationID(o.ID)); ok && m.account != "" {
-				a.subjects.remove(m.account)
+			if m, ok := e.member(a, policies.CollaborationID(o.ID)); ok {
+				a.subjects.remove(m.account.string())
 			}
 		}
 	default:
@@ -208,8 +217,8 @@ func (e *edit) putToken(o policies.Object) error {
 		return fault(o, "has the hash of token %q", other.ID)
 	}
 	t := &Token{ID: o.ID, Hash: body.Hash, Scopes: body.Scopes, ExpiresAt: body.ExpiresAt}
-	e.next.tokens.set(t.ID, t)
-	e.next.tokenHashes.set(t.Hash, t)
+	e.next.tokens.set(newText(e.room, t.ID), t)
+	e.next.tokenHashes.set(newText(e.room, t.Hash), t)
 	return nil
 }
 
@@ -220,7 +229,7 @@ func (e *edit) putAccount(o policies.Object) error {
 	}
 	a, ok := e.account(id)
 	if !ok {
-		a = &Account{id: id, owns: &id, changed: e.next.header.Revision}
+		a = &Account{id: newText(e.room, id), changed: e.next.header.Revision}
 		e.keep(a)
 	}
 	e.touchAll(a)
@@ -232,24 +241,24 @@ func (e *edit) putGroup(a *Account, o policies.Object) error {
 	if err != nil {
 		return err
 	}
-	id := policies.GroupID(o.ID)
-	if other, ok := e.next.groups.get(id); ok && *other != a.id {
-		return fault(o, "belongs to %q", *other)
+	id, known := keep(e, a.groups, policies.GroupID(o.ID))
+	if other, ok := e.next.groups.get(id.string()); ok && !known {
+		return fault(o, "belongs to %q", other.string())
 	}
-	made := &group{}
+	var parent text[policies.GroupID]
 	if body.Parent != nil {
-		made.parent = a.groups.same(*body.Parent)
+		parent = a.groups.text(*body.Parent)
 	}
-	a.groups.set(id, made)
-	e.next.groups.set(id, a.owns)
+	a.groups.set(id, parent)
+	e.next.groups.set(id, a.id)
 	e.touchAll(a)
 	return nil
 }
 
 func (e *edit) putEnvironment(a *Account, o policies.Object) error {
-	id := policies.EnvironmentID(o.ID)
-	if other, ok := e.next.environments.get(id); ok && *other != a.id {
-		return fault(o, "belongs to %q", *other)
+	id, known := keep(e, a.environments, policies.EnvironmentID(o.ID))
+	if other, ok := e.next.environments.get(id.string()); ok && !known {
+		return fault(o, "belongs to %q", other.string())
 	}
 	made, err := like(e.bodies.of(o).environments, o, func(body policies.EnvironmentBody) *environment {
 		same(a.groups, body.Groups)
@@ -259,7 +268,7 @@ func (e *edit) putEnvironment(a *Account, o policies.Object) error {
 		return err
 	}
 	a.environments.set(id, made)
-	e.next.environments.set(id, a.owns)
+	e.next.environments.set(id, a.id)
 	return nil
 }
 
@@ -270,28 +279,35 @@ func (e *edit) putPolicy(a *Account, o policies.Object) error {
 	}
 	id := policies.PolicyID(o.ID)
 	a.dropPolicy(id)
-	for _, action := range body.Actions {
-		count, _ := a.actions.get(action)
-		a.actions.set(action, count+1)
+	if a.custom == nil {
+		a.custom = &custom{}
 	}
-	a.policies.set(id, &customPolicy{resources: body.Resources, actions: body.Actions})
+	for _, action := range body.Actions {
+		count, _ := a.custom.actions.get(action)
+		a.custom.actions.set(a.custom.actions.text(action), count+1)
+	}
+	a.custom.policies.set(newText(e.room, id), &customPolicy{resources: body.Resources, actions: body.Actions})
 	e.touchAll(a)
 	return nil
 }
 
 // dropPolicy takes a custom policy and the actions that only it names away.
 func (a *Account) dropPolicy(id policies.PolicyID) {
-	old, ok := a.policies.get(id)
+	old, ok := a.own().policies.get(id)
 	if !ok {
 		return
 	}
-	a.policies.remove(id)
+	own := a.custom
+	own.policies.remove(id)
 	for _, action := range old.actions {
-		if count, _ := a.actions.get(action); count > 1 {
-			a.actions.set(action, count-1)
+		if count, _ := own.actions.get(action); count > 1 {
+			own.actions.set(own.actions.text(action), count-1)
 		} else {
-			a.actions.remove(action)
+			own.actions.remove(action)
 		}
+	}
+	if own.policies.len() == 0 {
+		a.custom = nil
 	}
 }
 
@@ -302,7 +318,8 @@ func (e *edit) putRole(a *Account, o policies.Object) error {
 	if err != nil {
 		return err
 	}
-	a.roles.set(policies.RoleID(o.ID), made)
+	id, _ := keep(e, a.roles, policies.RoleID(o.ID))
+	a.roles.set(id, made)
 	e.touchAll(a)
 	return nil
 }
@@ -312,30 +329,33 @@ func (e *edit) putMember(a *Account, o policies.Object) error {
 	if err != nil {
 		return err
 	}
-	id := policies.CollaborationID(o.ID)
+	mark, known := newMark(e.next.header.Revision, body.Status)
+	if !known {
+		return fault(o, "has the status %q, which is not known here", body.Status)
+	}
 	var account policies.AccountID
 	if body.Account != nil {
-		account = e.next.accounts.same(*body.Account)
+		account = *body.Account
 	}
-	m, existed := e.member(a, id)
+	m, existed := e.member(a, policies.CollaborationID(o.ID))
 	if !existed {
-		m = &member{id: id, changed: e.next.header.Revision}
+		m = &member{id: newText(e.room, policies.CollaborationID(o.ID))}
 		if !e.fresh {
 			e.members[m] = struct{}{}
 		}
-		a.members.set(id, m)
+		a.members.set(m.id, m)
 	}
-	if m.account != "" && m.account != account {
+	if had := m.account.string(); had != "" && had != account {
 		e.touchAll(a) // nothing of the account it had is left to carry a revision
 	}
-	m.account, m.status = account, constant(body.Status)
+	m.account, m.mark = e.next.accounts.text(account), mark
 	if account == "" {
 		return nil
 	}
-	if other, ok := a.subjects.get(account); ok && other.id != id {
-		return fault(o, "is of account %q, which has the record %q already", account, other.id)
+	if other, ok := a.subjects.get(account); ok && other != m {
+		return fault(o, "is of account %q, which has the record %q already", account, other.id.string())
 	}
-	a.subjects.set(account, m)
+	a.subjects.set(m.account, m)
 	return nil
 }
 
@@ -358,7 +378,7 @@ func (e *edit) putGrant(a *Account, o policies.Object) error {
 	if err != nil {
 		return err
 	}
-	m.grants.set(a.same(key.Resource), made)
+	m.grants.set(a, key.Resource, made)
 	return nil
 }
 
@@ -446,8 +466,8 @@ func (e *edit) removeMember(a *Account, id policies.CollaborationID) {
 		return
 	}
 	a.members.remove(id)
-	if m.account != "" {
-		a.subjects.remove(m.account)
+	if account := m.account.string(); account != "" {
+		a.subjects.remove(account)
 		e.touchAll(a) // no record is left to carry the revision
 	}
 }
@@ -457,8 +477,8 @@ func (e *edit) removeGrant(a *Account, o policies.Object) error {
 	if err != nil {
 		return fault(o, "%v", err)
 	}
-	if m, ok := e.member(a, key.Member); ok && (!key.Resource.Type.IsCategory() || key.Resource.ID == string(a.id)) {
-		m.grants.set(key.Resource, nil)
+	if m, ok := e.member(a, key.Member); ok && (!key.Resource.Type.IsCategory() || key.Resource.ID == string(a.ID())) {
+		m.grants.remove(key.Resource)
 	}
 	return nil
 }

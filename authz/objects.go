@@ -58,15 +58,14 @@ func (e emitter) emit(kind policies.Kind, id string, body any) bool {
 }
 
 func (a *Account) emit(yield func(policies.Object, error) bool) bool {
-	if !(emitter{yield: yield}).emit(policies.KindAccount, string(a.id), policies.AccountBody{}) {
+	if !(emitter{yield: yield}).emit(policies.KindAccount, string(a.ID()), policies.AccountBody{}) {
 		return false
 	}
-	out := emitter{owner: a.id, yield: yield}
+	out := emitter{owner: a.ID(), yield: yield}
 	for _, id := range a.parentsFirst() {
-		g, _ := a.groups.get(id)
 		body := policies.GroupBody{}
-		if g.parent != "" {
-			body.Parent = &g.parent
+		if parent, _ := a.groups.get(id); parent.string() != "" {
+			body.Parent = new(parent.string())
 		}
 		if !out.emit(policies.KindGroup, string(id), body) {
 			return false
@@ -77,7 +76,7 @@ func (a *Account) emit(yield func(policies.Object, error) bool) bool {
 			return false
 		}
 	}
-	for id, p := range a.policies.all() {
+	for id, p := range a.own().policies.all() {
 		if !out.emit(policies.KindPolicy, string(id), policies.PolicyBody{Resources: p.resources, Actions: p.actions}) {
 			return false
 		}
@@ -93,16 +92,16 @@ func (a *Account) emit(yield func(policies.Object, error) bool) bool {
 
 func (a *Account) emitMembers(out emitter) bool {
 	for id, m := range a.members.all() {
-		body := policies.MemberBody{Status: m.status}
-		if m.account != "" {
-			body.Account = &m.account
+		body := policies.MemberBody{Status: m.mark.status()}
+		if account := m.account.string(); account != "" {
+			body.Account = &account
 		}
 		if !out.emit(policies.KindMember, string(id), body) {
 			return false
 		}
 	}
 	for id, m := range a.members.all() {
-		ok := m.grants.each(a.id, func(r policies.Resource, g *grant) bool {
+		ok := m.grants.each(a.ID(), func(r policies.Resource, g *grant) bool {
 			key := policies.GrantKey{Member: id, Resource: r}
 			return out.emit(policies.KindGrant, key.String(), policies.GrantBody{Roles: g.roles, ExpiresAt: g.ends})
 		})

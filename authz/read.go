@@ -16,13 +16,13 @@ type Member struct {
 }
 
 // ID is the collaboration's.
-func (m Member) ID() policies.CollaborationID { return m.m.id }
+func (m Member) ID() policies.CollaborationID { return m.m.id.string() }
 
 // Account is the member's; empty while no account has the address.
-func (m Member) Account() policies.AccountID { return m.m.account }
+func (m Member) Account() policies.AccountID { return m.m.account.string() }
 
 // Status is the collaboration's.
-func (m Member) Status() policies.Status { return m.m.status }
+func (m Member) Status() policies.Status { return m.m.mark.status() }
 
 // Grant finds the grant on one resource, whether or not it has ended. The roles are
 // shared with the state: do not change them.
@@ -46,20 +46,20 @@ func (m Member) Grants() iter.Seq[policies.Grant] {
 // Member finds a record by the collaboration's id.
 func (a *Account) Member(id policies.CollaborationID) (Member, bool) {
 	m, ok := a.members.get(id)
-	return Member{a.id, m}, ok
+	return Member{a.ID(), m}, ok
 }
 
 // MemberOf finds the record of an account.
 func (a *Account) MemberOf(account policies.AccountID) (Member, bool) {
 	m, ok := a.subjects.get(account)
-	return Member{a.id, m}, ok
+	return Member{a.ID(), m}, ok
 }
 
 // Members are all records, in the order of ids, ended ones too.
 func (a *Account) Members() iter.Seq[Member] {
 	return func(yield func(Member) bool) {
 		for _, m := range a.members.all() {
-			if !yield(Member{a.id, m}) {
+			if !yield(Member{a.ID(), m}) {
 				return
 			}
 		}
@@ -86,8 +86,8 @@ func (a *Account) GroupsOf(id policies.EnvironmentID) ([]policies.GroupID, bool)
 // of ids.
 func (a *Account) Groups() iter.Seq2[policies.GroupID, policies.GroupID] {
 	return func(yield func(policies.GroupID, policies.GroupID) bool) {
-		for id, g := range a.groups.all() {
-			if !yield(id, g.parent) {
+		for id, parent := range a.groups.all() {
+			if !yield(id, parent.string()) {
 				return
 			}
 		}

@@ -168,7 +168,7 @@ func (w *seeker) subjects(ctx context.Context) error {
 // order.
 func withOwner(a *Account, after policies.AccountID) iter.Seq[policies.AccountID] {
 	return func(yield func(policies.AccountID) bool) {
-		owner := a.id
+		owner := a.ID()
 		given := owner <= after
 		for id := range a.subjects.from(after) {
 			if id == after || id == owner {
@@ -242,8 +242,8 @@ func (a *Account) resources(kind policies.ResourceType, after string) iter.Seq[s
 		return keysAfter(a.groups, policies.GroupID(after))
 	default:
 		return func(yield func(string) bool) {
-			if string(a.id) > after {
-				yield(string(a.id))
+			if string(a.ID()) > after {
+				yield(string(a.ID()))
 			}
 		}
 	}
@@ -290,7 +290,7 @@ func (w *seeker) actions(ctx context.Context) error {
 func knownActions(p *Policy, a *Account) iter.Seq[policies.ActionName] {
 	return func(yield func(policies.ActionName) bool) {
 		system := p.names
-		for name := range a.actions.all() {
+		for name := range a.own().actions.all() {
 			for len(system) > 0 && system[0] < name {
 				if !yield(system[0]) {
 					return

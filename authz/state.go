@@ -23,10 +23,10 @@ type State struct {
 	policy *Policy
 
 	accounts     table[policies.AccountID, *Account]
-	environments table[policies.EnvironmentID, *policies.AccountID] // whose
-	groups       table[policies.GroupID, *policies.AccountID]       // whose
-	tokens       table[string, *Token]                              // by id
-	tokenHashes  table[string, *Token]                              // by hash
+	environments table[policies.EnvironmentID, text[policies.AccountID]] // whose
+	groups       table[policies.GroupID, text[policies.AccountID]]       // whose
+	tokens       table[string, *Token]                                   // by id
+	tokenHashes  table[string, *Token]                                   // by hash
 }
 
 var _ View = (*State)(nil)
@@ -75,11 +75,8 @@ func (s *State) OwnerOf(resource policies.Resource) (policies.AccountID, bool) {
 	}
 }
 
-func whose(owner *policies.AccountID, ok bool) (policies.AccountID, bool) {
-	if !ok {
-		return "", false
-	}
-	return *owner, true
+func whose(owner text[policies.AccountID], ok bool) (policies.AccountID, bool) {
+	return owner.string(), ok
 }
 
 // Account implements [View].

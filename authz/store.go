@@ -172,9 +172,9 @@ func (a *Account) read(path storage.Path) (ast.Value, error) {
 	}
 	switch name, rest := path[0], path[1:]; name {
 	case "actions":
-		return readTable(a.actions, rest, func(policies.ActionName, int) ast.Value { return ast.Boolean(true) })
+		return readTable(a.own().actions, rest, func(policies.ActionName, int) ast.Value { return ast.Boolean(true) })
 	case "groups":
-		return readTable(a.groups, rest, func(id policies.GroupID, _ *group) ast.Value {
+		return readTable(a.groups, rest, func(id policies.GroupID, _ text[policies.GroupID]) ast.Value {
 			return ast.NewObject([2]*ast.Term{keyAncestors, texts(a.ancestors(id))})
 		})
 	case "environments":
@@ -182,7 +182,7 @@ func (a *Account) read(path storage.Path) (ast.Value, error) {
 			return ast.NewObject([2]*ast.Term{keyGroups, texts(e.groups)})
 		})
 	case "policies":
-		return readTable(a.policies, rest, func(_ policies.PolicyID, p *customPolicy) ast.Value {
+		return readTable(a.own().policies, rest, func(_ policies.PolicyID, p *customPolicy) ast.Value {
 			return policyValue(p.resources, p.actions)
 		})
 	case "roles":
@@ -207,15 +207,15 @@ func (a *Account) readMembers(path storage.Path) (ast.Value, error) {
 	case len(path) == 1:
 		return a.memberValue(m), nil
 	case path[1] == "status":
-		return find(ast.String(m.status), path[2:])
+		return find(ast.String(m.mark.status()), path[2:])
 	case path[1] == "id":
-		return find(ast.String(m.id), path[2:])
+		return find(ast.String(m.id.string()), path[2:])
 	case path[1] != "grants":
 		return nil, errAbsent
 	case len(path) < 4:
 		return find(a.grantValues(m), path[2:])
 	}
-	g, ok := m.grants.get(a.id, policies.Resource{Type: policies.ResourceType(path[2]), ID: path[3]})
+	g, ok := m.grants.get(a.ID(), policies.Resource{Type: policies.ResourceType(path[2]), ID: path[3]})
 	if !ok {
 		return nil, errAbsent
 	}
@@ -298,15 +298,15 @@ func (g *grant) value() ast.Value {
 
 func (a *Account) memberValue(m *member) ast.Value {
 	return ast.NewObject(
-		[2]*ast.Term{keyID, ast.StringTerm(string(m.id))},
-		[2]*ast.Term{keyStatus, ast.StringTerm(string(m.status))},
+		[2]*ast.Term{keyID, ast.StringTerm(string(m.id.string()))},
+		[2]*ast.Term{keyStatus, ast.StringTerm(string(m.mark.status()))},
 		[2]*ast.Term{keyGrants, ast.NewTerm(a.grantValues(m))},
 	)
 }
 
 func (a *Account) grantValues(m *member) ast.Value {
 	types := ast.NewObject()
-	m.grants.each(a.id, func(r policies.Resource, g *grant) bool {
+	m.grants.each(a.ID(), func(r policies.Resource, g *grant) bool {
 		kind := ast.StringTerm(string(r.Type))
 		of := types.Get(kind)
 		if of == nil {

@@ -42,13 +42,14 @@ func Suppose(view View, s Supposition) View {
 		return view
 	}
 	account := have.fork()
-	account.groups.set(Supposed, &group{})
-	account.environments.set(Supposed, &environment{})
-	m := &member{id: Supposed, account: Supposed, status: s.Status}
+	account.groups.set(newText[policies.GroupID](nil, Supposed), text[policies.GroupID]{})
+	account.environments.set(newText[policies.EnvironmentID](nil, Supposed), &environment{})
+	m := &member{id: newText[policies.CollaborationID](nil, Supposed), account: newText[policies.AccountID](nil, Supposed)}
+	m.mark, _ = newMark(0, s.Status)
 	for _, g := range s.Grants {
-		m.grants.set(g.Resource, &grant{roles: g.Roles, ends: g.ExpiresAt})
+		m.grants.set(account, g.Resource, &grant{roles: g.Roles, ends: g.ExpiresAt})
 	}
-	account.subjects.set(Supposed, m)
+	account.subjects.set(m.account, m)
 	return supposing{View: view, account: account}
 }
 
@@ -66,14 +67,14 @@ func (v supposing) Known(account policies.AccountID) bool {
 // OwnerOf implements [View].
 func (v supposing) OwnerOf(r policies.Resource) (policies.AccountID, bool) {
 	if r.ID == Supposed && (r.Type == policies.TypeEnvironment || r.Type == policies.TypeGroup) {
-		return v.account.id, true
+		return v.account.ID(), true
 	}
 	return v.View.OwnerOf(r)
 }
 
 // Account implements [View].
 func (v supposing) Account(owner policies.AccountID) (*Account, bool) {
-	if owner == v.account.id {
+	if owner == v.account.ID() {
 		return v.account, true
 	}
 	return v.View.Account(owner)

@@ -21,7 +21,7 @@ type table[K ~string, V any] struct {
 }
 
 type pair[K ~string, V any] struct {
-	key   K
+	key   text[K]
 	value V
 }
 
@@ -36,13 +36,13 @@ const (
 func search[K ~string, V any](pairs []pair[K, V], key K) (at int, found bool) {
 	low, high := 0, len(pairs)
 	for low < high {
-		if middle := (low + high) / 2; pairs[middle].key < key {
+		if middle := (low + high) / 2; pairs[middle].key.string() < key {
 			low = middle + 1
 		} else {
 			high = middle
 		}
 	}
-	return low, low < len(pairs) && pairs[low].key == key
+	return low, low < len(pairs) && pairs[low].key.string() == key
 }
 
 func (t table[K, V]) find(key K) (found pair[K, V], ok bool) {
@@ -66,9 +66,17 @@ func (t table[K, V]) get(key K) (V, bool) {
 // it is not there.
 func (t table[K, V]) same(key K) K {
 	if found, ok := t.find(key); ok {
-		return found.key
+		return found.key.string()
 	}
 	return key
+}
+
+// text is same as a text, for who keeps that; a new one if the table does not have it.
+func (t table[K, V]) text(key K) text[K] {
+	if found, ok := t.find(key); ok {
+		return found.key
+	}
+	return newText(nil, key)
 }
 
 func (t table[K, V]) len() int {
@@ -95,7 +103,7 @@ func (t table[K, V]) from(key K) iter.Seq2[K, V] {
 func scan[K ~string, V any](pairs []pair[K, V], from K, yield func(K, V) bool) bool {
 	at, _ := search(pairs, from)
 	for _, p := range pairs[at:] {
-		if !yield(p.key, p.value) {
+		if !yield(p.key.string(), p.value) {
 			return false
 		}
 	}
@@ -127,12 +135,12 @@ func (t table[K, V]) is(other table[K, V]) bool {
 }
 
 // set must be called on forks and new tables only.
-func (t *table[K, V]) set(key K, value V) {
+func (t *table[K, V]) set(key text[K], value V) {
 	if t.tree != nil {
 		t.tree.set(key, value)
 		return
 	}
-	at, found := search(t.few, key)
+	at, found := search(t.few, key.string())
 	switch {
 	case found:
 		t.few = slices.Clone(t.few)
@@ -160,27 +168,30 @@ func (t *table[K, V]) remove(key K) {
 	if t.tree.size > fewPairs/2 { //nolint:mnd // half: not there and back with each change
 		return
 	}
-	few := make([]pair[K, V], 0, t.tree.size)
-	for key, value := range t.all() {
-		few = append(few, pair[K, V]{key, value})
-	}
-	*t = table[K, V]{few: few}
+	*t = table[K, V]{few: t.pairs()}
 }
 
-// pack makes the table again without room to grow, and with its keys as rename gives
-// them, which must be equal. It must be called on new tables only.
-func (t *table[K, V]) pack(rename func(K, V) K) {
-	if t.len() == 0 {
-		*t = table[K, V]{}
-		return
+// pairs are all of t, in a slice of their own without room to grow.
+func (t table[K, V]) pairs() []pair[K, V] {
+	all := make([]pair[K, V], 0, t.len())
+	if t.tree == nil {
+		return append(all, t.few...)
 	}
-	packed := make([]pair[K, V], 0, t.len())
-	for key, value := range t.all() {
-		packed = append(packed, pair[K, V]{rename(key, value), value})
-	}
-	if len(packed) <= fewPairs {
-		*t = table[K, V]{few: packed}
-		return
-	}
-	*t = table[K, V]{tree: treeOf(packed)}
+	t.tree.root.leaves(func(some []pair[K, V]) { all = append(all, some...) })
+	return all
 }
+
+// tableOf makes a table of sorted pairs, which it keeps.
+func tableOf[K ~string, V any](pairs []pair[K, V]) table[K, V] {
+	switch {
+	case len(pairs) == 0:
+		return table[K, V]{}
+	case len(pairs) <= fewPairs:
+		return table[K, V]{few: pairs}
+	}
+	return table[K, V]{tree: treeOf(pairs)}
+}
+
+// pack makes the table again without room to grow. It must be called on new tables
+// only.
+func (t *table[K, V]) pack() { *t = tableOf(t.pairs()) }

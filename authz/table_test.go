@@ -21,7 +21,7 @@ func TestTableForks(t *testing.T) {
 	}
 	first := version{want: map[string]int{}}
 	for i := range 6000 { // three levels
-		first.table.set(fmt.Sprint(i), i)
+		first.table.set(newText(nil, fmt.Sprint(i)), i)
 		first.want[fmt.Sprint(i)] = i
 	}
 	versions := []version{first}
@@ -47,7 +47,7 @@ func TestTableForks(t *testing.T) {
 				delete(next.want, key)
 				continue
 			}
-			next.table.set(key, i)
+			next.table.set(newText(nil, key), i)
 			next.want[key] = i
 		}
 		versions = append(versions, next)
@@ -81,10 +81,10 @@ func TestTablePacks(t *testing.T) {
 		want := map[string]int{}
 		for i := range size {
 			key := fmt.Sprintf("%05d", i*7%size)
-			packed.set(key, i)
+			packed.set(newText(nil, key), i)
 			want[key] = i
 		}
-		packed.pack(func(key string, _ int) string { return key })
+		packed.pack()
 		require.Equal(t, want, maps.Collect(packed.all()))
 		require.Equal(t, size, packed.len())
 		for _, from := range []int{0, size / 3, size} {
@@ -95,8 +95,8 @@ func TestTablePacks(t *testing.T) {
 			require.Len(t, keys, size-from)
 		}
 		after := packed.fork()
-		after.set("x", 1)
-		after.set("00000!", 2)
+		after.set(newText(nil, "x"), 1)
+		after.set(newText(nil, "00000!"), 2)
 		require.Equal(t, want, maps.Collect(packed.all()))
 		require.Equal(t, "x", after.same("x"))
 		require.Equal(t, size+2, after.len())

@@ -69,6 +69,16 @@ func (n *node[K, V]) scan(from K, yield func(K, V) bool) bool {
 	return true
 }
 
+// leaves calls yield with the pairs of each leaf, in order.
+func (n *node[K, V]) leaves(yield func([]pair[K, V])) {
+	if n.below == nil {
+		yield(n.pairs)
+	}
+	for _, b := range n.below {
+		b.value.leaves(yield)
+	}
+}
+
 // by gives n to w to write to.
 func (n *node[K, V]) by(w *writer) *node[K, V] {
 	if n.writer == w {
@@ -77,7 +87,7 @@ func (n *node[K, V]) by(w *writer) *node[K, V] {
 	return &node[K, V]{writer: w, pairs: slices.Clone(n.pairs), below: slices.Clone(n.below)}
 }
 
-func (t *tree[K, V]) set(key K, value V) {
+func (t *tree[K, V]) set(key text[K], value V) {
 	root, beside, added := t.root.set(t.writer, key, value)
 	if beside != nil {
 		root = &node[K, V]{writer: t.writer, below: []pair[K, *node[K, V]]{{root.first(), root}, {beside.first(), beside}}}
@@ -88,7 +98,7 @@ func (t *tree[K, V]) set(key K, value V) {
 	}
 }
 
-func (n *node[K, V]) first() K {
+func (n *node[K, V]) first() text[K] {
 	if n.below != nil {
 		return n.below[0].key
 	}
@@ -96,10 +106,10 @@ func (n *node[K, V]) first() K {
 }
 
 // set gives the node after it, and the one beside it if it had to be split.
-func (n *node[K, V]) set(w *writer, key K, value V) (after, beside *node[K, V], added bool) {
+func (n *node[K, V]) set(w *writer, key text[K], value V) (after, beside *node[K, V], added bool) {
 	n = n.by(w)
 	if n.below == nil {
-		at, found := search(n.pairs, key)
+		at, found := search(n.pairs, key.string())
 		if found {
 			n.pairs[at].value = value
 			return n, nil, false
@@ -110,9 +120,12 @@ func (n *node[K, V]) set(w *writer, key K, value V) (after, beside *node[K, V], 
 		}
 		return n, beside, true
 	}
-	at := n.toward(key)
+	at := n.toward(key.string())
 	child, split, added := n.below[at].value.set(w, key, value)
-	n.below[at] = pair[K, *node[K, V]]{min(key, n.below[at].key), child}
+	n.below[at].value = child
+	if key.string() < n.below[at].key.string() {
+		n.below[at].key = key
+	}
 	if split == nil {
 		return n, nil, added
 	}

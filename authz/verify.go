@@ -33,7 +33,7 @@ func (s *State) verify(o policies.Object) error {
 			return fault(o, "%v", err)
 		}
 		if m, ok := a.members.get(key.Member); ok {
-			if found, ok := m.grants.get(a.id, key.Resource); ok {
+			if found, ok := m.grants.get(a.ID(), key.Resource); ok {
 				reason = a.verifyGrant(key.Resource, found)
 			}
 		}
@@ -46,8 +46,8 @@ func (s *State) verify(o policies.Object) error {
 }
 
 func (s *State) verifyMember(m *member) string {
-	if m.account != "" && !s.Known(m.account) {
-		return fmt.Sprintf("is of account %q, which does not exist", m.account)
+	if account := m.account.string(); account != "" && !s.Known(account) {
+		return fmt.Sprintf("is of account %q, which does not exist", account)
 	}
 	return ""
 }
@@ -56,11 +56,11 @@ func (s *State) verifyMember(m *member) string {
 // refused. Whoever reads ancestors relies on it.
 func (a *Account) verifyGroup(id policies.GroupID) string {
 	at, ok := a.groups.get(id)
-	for steps := 0; ok && at.parent != ""; steps++ {
-		if at.parent == id || steps > a.groups.len() {
+	for steps := 0; ok && at.string() != ""; steps++ {
+		parent := at.string()
+		if parent == id || steps > a.groups.len() {
 			return "stands below itself"
 		}
-		parent := at.parent
 		if at, ok = a.groups.get(parent); !ok {
 			return fmt.Sprintf("the parent %q does not exist", parent)
 		}
@@ -95,7 +95,7 @@ func (a *Account) verifyGrant(r policies.Resource, g *grant) string {
 // verifyAll is verify for each object of the account.
 func (a *Account) verifyAll() error {
 	at := func(kind policies.Kind, id, reason string) error {
-		return &ObjectError{Kind: kind, Owner: a.id, ID: id, Reason: reason}
+		return &ObjectError{Kind: kind, Owner: a.ID(), ID: id, Reason: reason}
 	}
 	for id := range a.groups.all() {
 		if reason := a.verifyGroup(id); reason != "" {
@@ -109,7 +109,7 @@ func (a *Account) verifyAll() error {
 	}
 	for id, m := range a.members.all() {
 		var err error
-		m.grants.each(a.id, func(r policies.Resource, g *grant) bool {
+		m.grants.each(a.ID(), func(r policies.Resource, g *grant) bool {
 			if reason := a.verifyGrant(r, g); reason != "" {
 				err = at(policies.KindGrant, policies.GrantKey{Member: id, Resource: r}.String(), reason)
 			}

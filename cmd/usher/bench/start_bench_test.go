@@ -1,0 +1,105 @@
+package bench
+
+import (
+	"context"
+	"crypto/sha256"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/prometheus/procfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/authz"
+	"github.com/usher-authz/usher/authz/disk"
+	"github.com/usher-authz/usher/authz/feed"
+	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/policiestest"
+)
+
+// BenchmarkStart is the engine's share of a start from disk at 50,000 and 1,000,000
+// grants, beside reading and hashing the file, and what the state then takes.
+func BenchmarkStart(b *testing.B) {
+	for name, owners := range map[string]int{"grants=50000": 1000, "grants=1000000": 20_000} {
+		b.Run(name, func(b *testing.B) {
+			dir := b.TempDir()
+			keeper := func(state func() *authz.State) *disk.Keeper {
+				k, err := disk.New(disk.Options{Dir: dir, Key: disk.Key("token"), State: state})
+				require.NoError(b, err)
+				return k
+			}
+			keepState(b, generatedState(b, owners), keeper)
+			floor := time.Hour
+			for range 5 {
+				floor = min(floor, readAndHash(b, filepath.Join(dir, "snapshot.zst")))
+			}
+			var loaded *authz.State
+			least, before := time.Hour, liveHeap()
+			for b.Loop() {
+				loaded = nil
+				runtime.GC()
+				began := time.Now()
+				loaded = keeper(func() *authz.State { return nil }).Load(context.Background()).State
+				least = min(least, time.Since(began))
+				require.NotNil(b, loaded)
+			}
+			b.ReportMetric(float64(least)/float64(floor), "×floor")
+			b.ReportMetric(least.Seconds(), "s")
+			b.ReportMetric((float64(liveHeap())-float64(before))/float64(owners*grantsEach), "B/grant")
+			if self, err := procfs.Self(); err == nil {
+				status, err := self.NewStatus()
+				require.NoError(b, err)
+				b.ReportMetric(float64(status.VmHWM)/1e6, "peakMB")
+			}
+			runtime.KeepAlive(loaded)
+		})
+	}
+}
+
+// generatedState is the platform of an import, without a server.
+func generatedState(b *testing.B, owners int) *authz.State {
+	b.Helper()
+	p, err := generate(1, owners)
+	require.NoError(b, err)
+	modules, err := policiestest.PolicyInForce()
+	require.NoError(b, err)
+	builder := authz.NewBuilder(authz.Header{Platform: "bench", Revision: 1})
+	o, err := policies.NewObject(policies.KindPolicyInForce, "", string(policies.KindPolicyInForce), modules)
+	require.NoError(b, err)
+	require.NoError(b, builder.Add(o))
+	for _, d := range p.documents {
+		objects, err := d.Objects()
+		require.NoError(b, err)
+		for _, o := range objects {
+			require.NoError(b, builder.Add(o))
+		}
+	}
+	state, err := builder.Build(context.Background())
+	require.NoError(b, err)
+	return state
+}
+
+// keepState has a keeper write state.
+func keepState(b *testing.B, state *authz.State, keeper func(func() *authz.State) *disk.Keeper) {
+	b.Helper()
+	at := state.Header()
+	k := keeper(func() *authz.State { return state })
+	k.Confirm(&feed.Heartbeat{Platform: at.Platform, Revision: at.Revision, Hash: at.Hash, Time: time.Now()})
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	k.Run(ended) // keeps once more at the end
+}
+
+func readAndHash(b *testing.B, path string) time.Duration {
+	b.Helper()
+	began := time.Now()
+	file, err := os.Open(path)
+	require.NoError(b, err)
+	_, err = io.Copy(sha256.New(), file)
+	require.NoError(b, err)
+	require.NoError(b, file.Close())
+	return time.Since(began)
+}
