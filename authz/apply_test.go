@@ -368,15 +368,4 @@ func TestBuildAccount(t *testing.T) {
 	for range s.AccountObjects("nobody") {
 		require.Fail(t, "an account that does not exist has objects")
 	}
-	b := NewBuilder(testHeader(9))
-	for _, o := range company(t, p, nil) {
-		require.NoError(t, b.Add(o))
-	}
-	b.SetChanged("owner", 5)
-	b.SetChanged("mia", 50)
-	b.SetChanged("nobody", 5)
-	built, err := b.Build(context.Background())
-	require.NoError(t, err)
-	require.Equal(t, policies.Revision(5), built.mustAccount("owner").Changed())
-	require.Equal(t, policies.Revision(9), built.mustAccount("mia").Changed())
 }

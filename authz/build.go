@@ -3,40 +3,45 @@ package authz
 import (
 	"context"
 	"errors"
+	"hash/maphash"
+	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/usher-authz/usher/policies"
 )
 
 // Builder makes a [State] from objects in any order: fastest is the order of
-// [State.Objects], in which each comes after those that it refers to. It is for
-// one goroutine, and is used up after the first error or Build.
+// [State.Objects], in which each comes after those that it refers to. Owners are dealt
+// out to parts, which build their accounts at the same time as what comes next is
+// read; so what is wrong with an object may be told by a later Add, or by Build. It is
+// for one goroutine, and is used up after the first error or Build.
 type Builder struct {
-	edit    *edit
-	policy  policies.Object
-	reuse   *Policy
-	waiting []policies.Object // came before what they refer to
+	edit   *edit // of tokens; its state becomes the one that is built
+	policy policies.Object
+	reuse  *Policy
+	parts  []*part
+	seed   maphash.Seed
+	owner  policies.AccountID // of the object that was added last
+	part   *part              // of that owner
 }
+
+// maxParts bounds how many cores a builder uses.
+const maxParts = 8
 
 // NewBuilder begins a state.
 func NewBuilder(header Header) *Builder {
-	e := newEdit(&State{header: header})
-	e.fresh = true
-	e.room = &room{}
-	return &Builder{edit: e}
+	b := &Builder{edit: newEdit(&State{header: header}), seed: maphash.MakeSeed()}
+	for range min(runtime.GOMAXPROCS(0), maxParts) {
+		b.parts = append(b.parts, newPart(header, &room{}))
+	}
+	b.part = b.partOf("")
+	return b
 }
 
 // Reuse lets the new state share p if the policy in force is the same, instead of
 // compiling it again. p may be nil.
 func (b *Builder) Reuse(p *Policy) { b.reuse = p }
-
-// SetChanged tells which revision last touched owner's account, where that is
-// known, after the account was added; else it is the header's revision.
-func (b *Builder) SetChanged(owner policies.AccountID, changed policies.Revision) {
-	if a, ok := b.edit.next.accounts.get(owner); ok {
-		a.changed = min(changed, b.edit.next.header.Revision)
-	}
-}
 
 // Add takes one object. Deletions, unknown kinds and objects that contradict what
 // was added before are an [ObjectError].
@@ -46,17 +51,26 @@ func (b *Builder) Add(o policies.Object) error {
 		return fault(o, "is a deletion, and a state begins with nothing")
 	case !slices.Contains(kindOrder, o.Kind):
 		return fault(o, "is of a kind that is not known here")
-	case b.exists(o):
-		return fault(o, "stands twice")
 	case o.Kind == policies.KindPolicyInForce:
+		if b.policy.Kind != "" {
+			return fault(o, "stands twice")
+		}
 		b.policy = o
 		return nil
-	case !b.ready(o):
-		b.waiting = append(b.waiting, o)
-		return nil
-	default:
-		return b.edit.put(o)
+	case o.Kind == policies.KindToken:
+		if _, ok := b.edit.next.tokens.get(o.ID); ok {
+			return fault(o, "stands twice")
+		}
+		return b.edit.putToken(o)
 	}
+	if owner := ownerOf(o); owner != b.owner {
+		b.owner, b.part = owner, b.partOf(owner)
+	}
+	return b.part.add(o)
+}
+
+func (b *Builder) partOf(owner policies.AccountID) *part {
+	return b.parts[maphash.String(b.seed, string(owner))%uint64(len(b.parts))]
 }
 
 // Build verifies all and gives the state. Objects that refer to what is not there
@@ -66,131 +80,86 @@ func (b *Builder) Build(ctx context.Context) (*State, error) {
 	if b.policy.Kind == "" {
 		return nil, errors.New("the state has no policy in force")
 	}
-	policy, err := compileObject(ctx, b.policy, b.reuse)
+	err := each(b.parts, (*part).finish)
 	if err != nil {
 		return nil, err
 	}
-	next.policy = policy
-	if err := b.finish(); err != nil {
+	if next.policy, err = compileObject(ctx, b.policy, b.reuse); err != nil {
 		return nil, err
 	}
-	b.pack()
-	for id, a := range next.accounts.all() {
-		if err := a.verifyAll(); err != nil {
-			return nil, err
-		}
-		for _, m := range a.members.all() {
-			if reason := next.verifyMember(m); reason != "" {
-				return nil, &ObjectError{Kind: policies.KindMember, Owner: id, ID: string(m.id.string()), Reason: reason}
-			}
-		}
+	if err := b.join(); err != nil {
+		return nil, err
 	}
-	return next, nil
+	err = each(b.parts, func(p *part) error { return p.meet(next) })
+	return next, err
 }
 
-// finish puts what had to wait.
-func (b *Builder) finish() error {
-	slices.SortStableFunc(b.waiting, func(x, y policies.Object) int { return rank(x) - rank(y) })
-	for _, o := range b.waiting {
-		if b.exists(o) {
-			return fault(o, "stands twice")
-		}
-		if err := b.edit.put(o); err != nil {
-			return err
-		}
+// join puts together what the parts have.
+func (b *Builder) join() error {
+	next := b.edit.next
+	var accounts []pair[policies.AccountID, *Account]
+	var environments []pair[policies.EnvironmentID, text[policies.AccountID]]
+	var groups []pair[policies.GroupID, text[policies.AccountID]]
+	for _, p := range b.parts {
+		accounts = merge(accounts, p.edit.next.accounts.pairs())
+		environments, p.environments = merge(environments, p.environments), nil
+		groups, p.groups = merge(groups, p.groups), nil
 	}
-	b.waiting = nil
+	if at := twice(environments); at > 0 {
+		return belongs(policies.KindEnvironment, string(environments[at].key.string()), environments[at].value, environments[at-1].value)
+	}
+	if at := twice(groups); at > 0 {
+		return belongs(policies.KindGroup, string(groups[at].key.string()), groups[at].value, groups[at-1].value)
+	}
+	next.accounts, next.environments, next.groups = tableOf(accounts), tableOf(environments), tableOf(groups)
 	return nil
 }
 
-// pack makes every table as small as it can be, with ids that are held once.
-func (b *Builder) pack() {
-	next := b.edit.next
-	next.accounts.pack()
-	next.environments.pack()
-	next.groups.pack()
-	for _, a := range next.accounts.all() {
-		a.pack(next.accounts)
+// each has all parts work at the same time, and gives the first error.
+func each(parts []*part, work func(*part) error) error {
+	errs := make([]error, len(parts))
+	var wait sync.WaitGroup
+	for i, p := range parts {
+		wait.Go(func() { errs[i] = work(p) })
 	}
-}
-
-func (a *Account) pack(accounts table[policies.AccountID, *Account]) {
-	a.groups.pack()
-	a.environments.pack()
-	a.roles.pack()
-	if a.custom != nil {
-		a.custom.policies.pack()
-		a.custom.actions.pack()
-	}
-	a.members.pack()
-	for _, m := range a.members.all() {
-		m.grants.environments.pack()
-		m.grants.groups.pack()
-	}
-	subjects := a.subjects.pairs()
-	for i := range subjects {
-		m := subjects[i].value
-		m.account = accounts.text(m.account.string()) // it may have come after the member
-		subjects[i].key = m.account
-	}
-	a.subjects = tableOf(subjects)
-}
-
-// ready tells whether what o hangs on was added already.
-func (b *Builder) ready(o policies.Object) bool {
-	if o.Kind == policies.KindToken || o.Kind == policies.KindAccount {
-		return true
-	}
-	a, ok := b.edit.next.accounts.get(o.Owner)
-	if !ok || o.Kind != policies.KindGrant {
-		return ok
-	}
-	key, err := policies.ParseGrantKey(o.ID)
-	if err != nil {
-		return true // put says what is wrong
-	}
-	_, ok = a.members.get(key.Member)
-	return ok && a.has(key.Resource)
-}
-
-func (b *Builder) exists(o policies.Object) bool {
-	switch o.Kind {
-	case policies.KindPolicyInForce:
-		return b.policy.Kind != ""
-	case policies.KindToken:
-		_, ok := b.edit.next.tokens.get(o.ID)
-		return ok
-	case policies.KindAccount:
-		return b.edit.next.Known(policies.AccountID(o.ID))
-	default:
-	}
-	a, ok := b.edit.next.accounts.get(o.Owner)
-	return ok && a.exists(o)
-}
-
-// exists tells whether the account has the object that o is about.
-func (a *Account) exists(o policies.Object) bool {
-	ok := false
-	switch o.Kind {
-	case policies.KindGroup:
-		_, ok = a.groups.get(policies.GroupID(o.ID))
-	case policies.KindEnvironment:
-		_, ok = a.environments.get(policies.EnvironmentID(o.ID))
-	case policies.KindPolicy:
-		_, ok = a.own().policies.get(policies.PolicyID(o.ID))
-	case policies.KindRole:
-		_, ok = a.roles.get(policies.RoleID(o.ID))
-	case policies.KindMember:
-		_, ok = a.members.get(policies.CollaborationID(o.ID))
-	case policies.KindGrant:
-		if key, err := policies.ParseGrantKey(o.ID); err == nil {
-			if m, found := a.members.get(key.Member); found {
-				_, ok = m.grants.get(a.ID(), key.Resource)
-			}
+	wait.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
-	default:
 	}
-	return ok
+	return nil
+}
+
+// merge makes one sorted list of two.
+func merge[K ~string, V any](one, other []pair[K, V]) []pair[K, V] {
+	if len(one) == 0 {
+		return other
+	}
+	merged := make([]pair[K, V], 0, len(one)+len(other))
+	for len(one) > 0 && len(other) > 0 {
+		if one[0].key.string() <= other[0].key.string() {
+			merged, one = append(merged, one[0]), one[1:]
+		} else {
+			merged, other = append(merged, other[0]), other[1:]
+		}
+	}
+	return append(append(merged, one...), other...)
+}
+
+// twice is the place of a key in a sorted list that is that of the pair before too; 0:
+// there is none.
+func twice[K ~string, V any](sorted []pair[K, V]) int {
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i].key.string() == sorted[i-1].key.string() {
+			return i
+		}
+	}
+	return 0
+}
+
+func belongs(kind policies.Kind, id string, owner, other text[policies.AccountID]) error {
+	return fault(policies.Object{Kind: kind, Owner: owner.string(), ID: id}, "belongs to %q", other.string())
 }
 
 // BuildAccount makes the account of owner from the objects of
@@ -199,23 +168,22 @@ func (a *Account) exists(o policies.Object) bool {
 // verified; what does not belong into it, or contradicts the rest, is an
 // [ObjectError].
 func BuildAccount(owner policies.AccountID, changed policies.Revision, objects []policies.Object) (*Account, error) {
-	b := NewBuilder(Header{Revision: changed})
+	p := newPart(Header{Revision: changed}, nil)
 	for _, o := range objects {
-		inside := o.Owner == owner && o.Kind != policies.KindAccount && o.Kind != policies.KindToken && o.Kind != policies.KindPolicyInForce
-		if !inside && (o.Kind != policies.KindAccount || o.ID != string(owner)) {
+		if ownerOf(o) != owner || o.Kind == policies.KindToken || o.Kind == policies.KindPolicyInForce {
 			return nil, fault(o, "does not belong to the account %q", owner)
 		}
-		if err := b.Add(o); err != nil {
-			return nil, err
+		if o.Deleted() {
+			return nil, fault(o, "is a deletion, and an account begins with nothing")
 		}
+		p.batch = append(p.batch, o)
 	}
-	if err := b.finish(); err != nil {
+	if err := p.finish(); err != nil {
 		return nil, err
 	}
-	a, ok := b.edit.next.Account(owner)
+	a, ok := p.edit.next.Account(owner)
 	if !ok {
 		return nil, &policies.NotFoundError{Kind: string(policies.KindAccount), ID: string(owner)}
 	}
-	b.pack()
-	return a, a.verifyAll()
+	return a, nil
 }

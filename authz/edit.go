@@ -13,7 +13,8 @@ import (
 // may write to; all else belongs to published states.
 type edit struct {
 	next     *State
-	fresh    bool                            // all of next is ours: nothing was published yet
+	fresh    *part                           // that next is built in, nil: all of it is ours, nothing was published yet
+	last     *Account                        // that a part is at
 	accounts map[policies.AccountID]*Account // ours to write to
 	members  map[*member]struct{}            // ours to write to
 	bodies   bodies
@@ -102,12 +103,15 @@ func fault(o policies.Object, format string, args ...any) error {
 
 // account gives the owner's account to write to, marked as touched.
 func (e *edit) account(owner policies.AccountID) (*Account, bool) {
+	if e.fresh != nil {
+		return e.own(owner)
+	}
 	if a, ok := e.accounts[owner]; ok {
 		return a, true
 	}
 	published, ok := e.next.accounts.get(owner)
-	if !ok || e.fresh {
-		return published, ok
+	if !ok {
+		return nil, false
 	}
 	a := published.fork()
 	a.changed = e.next.header.Revision
@@ -115,8 +119,30 @@ func (e *edit) account(owner policies.AccountID) (*Account, bool) {
 	return a, true
 }
 
+// own gives the owner's account while it is built. Objects of one account mostly come
+// one after the other.
+func (e *edit) own(owner policies.AccountID) (*Account, bool) {
+	if e.last != nil && e.last.ID() == owner {
+		return e.last, true
+	}
+	a, ok := e.next.accounts.get(owner)
+	if ok {
+		e.leave()
+		e.last = a
+	}
+	return a, ok
+}
+
+// leave packs the account that a part is at.
+func (e *edit) leave() {
+	if e.last != nil {
+		e.last.pack()
+		e.last = nil
+	}
+}
+
 func (e *edit) keep(a *Account) {
-	if !e.fresh {
+	if e.fresh == nil {
 		e.accounts[a.ID()] = a
 	}
 	e.next.accounts.set(a.id, a)
@@ -129,7 +155,7 @@ func (e *edit) member(a *Account, id policies.CollaborationID) (*member, bool) {
 		return nil, false
 	}
 	m := published
-	if _, ours := e.members[m]; !ours && !e.fresh {
+	if _, ours := e.members[m]; !ours && e.fresh == nil {
 		m = &member{id: published.id, account: published.account, mark: published.mark, grants: published.grants.fork()}
 		e.members[m] = struct{}{}
 		a.members.set(m.id, m)
@@ -250,7 +276,11 @@ func (e *edit) putGroup(a *Account, o policies.Object) error {
 		parent = a.groups.text(*body.Parent)
 	}
 	a.groups.set(id, parent)
-	e.next.groups.set(id, a.id)
+	if e.fresh != nil {
+		e.fresh.groups = append(e.fresh.groups, pair[policies.GroupID, text[policies.AccountID]]{id, a.id})
+	} else {
+		e.next.groups.set(id, a.id)
+	}
 	e.touchAll(a)
 	return nil
 }
@@ -268,7 +298,11 @@ func (e *edit) putEnvironment(a *Account, o policies.Object) error {
 		return err
 	}
 	a.environments.set(id, made)
-	e.next.environments.set(id, a.id)
+	if e.fresh != nil {
+		e.fresh.environments = append(e.fresh.environments, pair[policies.EnvironmentID, text[policies.AccountID]]{id, a.id})
+	} else {
+		e.next.environments.set(id, a.id)
+	}
 	return nil
 }
 
@@ -340,7 +374,7 @@ func (e *edit) putMember(a *Account, o policies.Object) error {
 	m, existed := e.member(a, policies.CollaborationID(o.ID))
 	if !existed {
 		m = &member{id: newText(e.room, policies.CollaborationID(o.ID))}
-		if !e.fresh {
+		if e.fresh == nil {
 			e.members[m] = struct{}{}
 		}
 		a.members.set(m.id, m)

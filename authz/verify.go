@@ -45,9 +45,11 @@ func (s *State) verify(o policies.Object) error {
 	return nil
 }
 
+const noAccount = "is of account %q, which does not exist"
+
 func (s *State) verifyMember(m *member) string {
 	if account := m.account.string(); account != "" && !s.Known(account) {
-		return fmt.Sprintf("is of account %q, which does not exist", account)
+		return fmt.Sprintf(noAccount, account)
 	}
 	return ""
 }

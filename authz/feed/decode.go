@@ -19,8 +19,9 @@ const readBuffer = 64 << 10
 // takes memory only as its bytes arrive, up to the limit of its type. It is for one
 // goroutine.
 type Reader struct {
-	in   *bufio.Reader
-	line []byte
+	in      *bufio.Reader
+	line    []byte
+	objects objectReader
 }
 
 // NewReader reads frames from r.
@@ -36,6 +37,11 @@ func (r *Reader) Next() (Frame, error) {
 	kind, err := r.readLine()
 	if err != nil {
 		return nil, err
+	}
+	if kind == TypeObject {
+		if o, ok := r.objects.read(r.line); ok {
+			return o, nil
+		}
 	}
 	f, err := decodeFrame(kind, r.line)
 	if err != nil {
