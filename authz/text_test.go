@@ -21,7 +21,7 @@ func TestText(t *testing.T) {
 			id := strings.Repeat(fmt.Sprint(i%10), []int{1, 7, 22, policies.MaxIDLength, 0, 127, 200, roomPiece}[i%8])
 			made, want = append(made, newText(in, id)), append(want, id)
 		}
-		require.Equal(t, "", text[string]{}.string())
+		require.Empty(t, text[string]{}.string())
 		for i := range made {
 			require.Equal(t, want[i], made[i].string())
 		}

@@ -110,7 +110,7 @@ func snapshotFaults() []fault {
 			return [][]byte{[]byte(string(line[:len(line)-66]) + strings.Repeat("0", 64) + "\"}\n")}, false
 		}), wire.RefusedAltered},
 		{"dropped object", wire.TypeObject, at(5, dropped), wire.RefusedTruncated},
-		{"repeated object", wire.TypeObject, at(5, doubled), wire.RefusedUnusable},
+		{"repeated object", wire.TypeObject, at(5, doubled), wire.RefusedTruncated},
 		{"moved object", wire.TypeObject, nil, wire.RefusedAltered},
 		{"unknown kind", wire.TypeObject, at(5, replaced(`"kind":"environment"`, `"kind":"cluster"`)), wire.RefusedUnusable},
 		{"other platform", wire.TypeSnapshot, at(0, replaced(`"platform":"p"`, `"platform":"q"`)), wire.RefusedPlatform},
