@@ -119,7 +119,7 @@ func (a *Account) RoleNamed(name string) (policies.RoleID, bool) {
 // MeansAs tells whether roles and custom policies are those of other, and nothing was
 // changed in them from one to the other: the same grants then give the same.
 func (a *Account) MeansAs(other *Account) bool {
-	return a.roles.is(other.roles) && a.policies.is(other.policies)
+	return a.roles.is(other.roles) && a.own().policies.is(other.own().policies)
 }
 
 // RolesUsing are the roles that have a policy.
