@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -197,6 +200,69 @@ func (o *opa) ask(t *testing.T, body string) string {
 	_, err = answer.ReadFrom(resp.Body)
 	require.NoError(t, err)
 	return answer.String()
+}
+
+// TestFollowDecisions: whoever follows gets what is logged as it comes in, by a sidecar
+// that sends late too, and goes on where it was.
+func TestFollowDecisions(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	p.account("own")
+	p.account("mia")
+	put := p.do("PUT", "/v1/accounts/own/environments/e", m{"name": "e"}).want(201)
+	eventually(t, time.Minute, func() bool { return p.do("POST", "/v1/logs", "["+event("d0", asked)+"]").status == 204 })
+	all := p.follow(t, "/v1/decisions/events")
+	begin := all.next("ready")
+	denied := p.follow(t, "/v1/decisions/events?outcome=deny")
+	denied.next("ready")
+
+	// The sidecar is cut off from where its decisions go, while others are not.
+	target, err := url.Parse(p.server.URL())
+	require.NoError(t, err)
+	open, forward := make(chan struct{}), httputil.NewSingleHostReverseProxy(target)
+	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-open
+		forward.ServeHTTP(w, r)
+	}))
+	t.Cleanup(between.Close)
+	s, err := sidecar.New(sidecar.Options{
+		AdminURL: p.server.URL(), Token: p.token, NoListener: true,
+		DecisionLog: &decisionlog.Options{Labels: map[string]string{"id": "s1"}, URL: between.URL + "/v1/logs", Token: p.token, Sample: 1},
+	})
+	require.NoError(t, err)
+	require.NoError(t, s.Start(t.Context()))
+	eventually(t, time.Minute, func() bool { return s.Ready().Ready })
+	_, err = s.Check(t.Context(), put.revision(), authz.Question{
+		SubjectType: "account", Subject: "mia", Action: "environment.control.StartEnv", ResourceType: "environment", ResourceID: "e",
+		Request: &authz.Request{DecisionID: "late"},
+	})
+	require.NoError(t, err)
+	p.do("POST", "/v1/logs", "["+event("sooner", asked+`,"result":true`)+"]").want(204)
+	sooner := all.next("decision")
+	require.Equal(t, "sooner", sooner.data["id"])
+	require.Equal(t, "allow", sooner.data["outcome"])
+	close(open)
+	for _, stream := range []*events{all, denied} {
+		late := stream.next("decision")
+		require.Equal(t, "late", late.data["id"])
+		require.Equal(t, "no_collaboration", late.data["reason"])
+		require.Less(t, late.data["time"], sooner.data["time"])
+	}
+
+	require.NoError(t, s.Stop(t.Context()))
+
+	again := p.follow(t, "/v1/decisions/events", with("Last-Event-ID", sooner.id))
+	again.next("ready")
+	require.Equal(t, "late", again.next("decision").data["id"])
+	begun := p.follow(t, "/v1/decisions/events", with("Last-Event-ID", begin.id))
+	begun.next("ready")
+	require.Equal(t, sooner, begun.next("decision"))
+	for _, id := range []string{"-1", "x", "9007199254740991"} {
+		p.follow(t, "/v1/decisions/events", with("Last-Event-ID", id)).next("reset")
+	}
+	p.do("GET", "/v1/decisions/events?outcome=maybe", nil).want(422)
+	p.do("GET", "/v1/decisions/events", nil, as("own")).want(403)
+	p.do("GET", "/v1/decisions/events", nil, with("Authorization", "Bearer "+p.newToken(policies.ScopeChecks))).want(403)
 }
 
 // TestReplay: a sidecar logs to the admin server; what it answered is decided again, as

@@ -65,6 +65,8 @@ type API struct {
 	hub             *events.Hub
 	readLog         ReadLog // nil: reads are not written down
 	shapes          difference.Shapes
+	// decisionFollowers bounds those who follow decisions.
+	decisionFollowers chan struct{}
 }
 
 // New makes the API. An error says that the OpenAPI document cannot be made,
@@ -93,7 +95,8 @@ func New(o Options) (*API, error) {
 		API: humago.New(mux, config), mux: mux, store: o.Store, engine: o.Engine, log: o.Logger,
 		minRevisionWait: o.MinRevisionWait, auth: o.Authenticator, identities: o.Identities, registrar: o.Registrar,
 		imports: make(chan struct{}, maxImports), followers: make(chan struct{}, maxFollowers),
-		hub: events.NewHub(hubSource{o.Store, o.Engine}), readLog: o.ReadLog,
+		decisionFollowers: make(chan struct{}, maxDecisionFollowers),
+		hub:               events.NewHub(hubSource{o.Store, o.Engine}), readLog: o.ReadLog,
 	}
 	a.operations()
 	var err error

@@ -61,7 +61,11 @@ func viewOPA(s store.OPAStatus) opaView {
 // DecisionFilters choose logged decisions.
 type DecisionFilters struct {
 	PageQuery
+	DecisionChoice
+}
 
+// DecisionChoice is what decisions are chosen by.
+type DecisionChoice struct {
 	Subject string   `query:"subject" doc:"The account that asked." example:"mia"`
 	Action  string   `query:"action" doc:"What it wanted to do." example:"environment.control.StartEnv"`
 	Type    string   `query:"type" doc:"The resource's type; with id." example:"environment"`
@@ -72,7 +76,7 @@ type DecisionFilters struct {
 	Until   timeText `query:"until" doc:"Only decisions before this time."`
 }
 
-func (q DecisionFilters) filter() (f store.DecisionFilter, err error) {
+func (q DecisionChoice) filter() (f store.DecisionFilter, err error) {
 	f = store.DecisionFilter{
 		Subject: q.Subject, Action: q.Action, Resource: policies.Resource{Type: policies.ResourceType(q.Type), ID: q.ID},
 		Outcome: store.Outcome(q.Outcome), Reason: q.Reason,
@@ -106,6 +110,7 @@ func (a *API) decisionOperations() {
 		scope: policies.ScopeAudit, who: whoServices,
 	}, a.getDecision)
 	a.replayOperation()
+	a.decisionEventOperation()
 	register(a, spec{
 		id: "list-opa-statuses", method: http.MethodGet, path: "/status", tag: tagDecisions, summary: "List the OPAs with their last status",
 		description: "What OPAs uploaded to `/v1/status` in the last day.",

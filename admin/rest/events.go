@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/go-json-experiment/json"
 
 	"github.com/usher-authz/usher/admin/difference"
 	"github.com/usher-authz/usher/admin/events"
@@ -22,17 +18,10 @@ import (
 )
 
 const (
-	mediaEvents = "text/event-stream"
 	// maxFollowers bounds the connections of one process.
 	maxFollowers = 2000
 	// eventsBatch is how many entries are read and written at once.
 	eventsBatch = 100
-	// eventsTimeout is how long one batch may take to be read by the caller: who is
-	// slower is cut, and goes on by Last-Event-ID.
-	eventsTimeout = 20 * time.Second
-	// heartbeatInterval is between two comments, and so between two looks at whether
-	// the caller still may.
-	heartbeatInterval = 15 * time.Second
 	// maxAccessPairs bounds what one access event is made from.
 	maxAccessPairs = 20_000
 )
@@ -47,16 +36,8 @@ const (
 
 type eventsPath struct {
 	AccountPath
-
-	LastEventID string `header:"Last-Event-ID" doc:"The id of the last event that came; goes on after it."` //nolint:tagliatelle // HTTP's own name
+	LastEvent
 }
-
-type platformEvents struct {
-	LastEventID string `header:"Last-Event-ID" doc:"The id of the last event that came; goes on after it."` //nolint:tagliatelle // HTTP's own name
-}
-
-// stream is an answer that the handler writes itself.
-type stream struct{ Body func(huma.Context) }
 
 // changeEvent is what changed. Members get neither before nor after.
 type changeEvent struct {
@@ -101,7 +82,7 @@ func (a *API) eventOperations() {
 }
 
 func (a *API) followAccount(ctx context.Context, r *request, p *eventsPath, _ *none) (*stream, error) {
-	f := &follower{api: a, r: r, owner: p.Account}
+	f := &follower{eventStream: eventStream{api: a, r: r}, owner: p.Account}
 	if account := r.caller.account(); !r.caller.mayEverything(p.Account) {
 		f.member = account
 	} else if _, err := a.store.GetAccount(ctx, p.Account); err != nil {
@@ -110,20 +91,19 @@ func (a *API) followAccount(ctx context.Context, r *request, p *eventsPath, _ *n
 	return f.open(ctx, p.LastEventID)
 }
 
-func (a *API) followPlatform(ctx context.Context, r *request, p *platformEvents, _ *none) (*stream, error) {
-	return (&follower{api: a, r: r, platform: true}).open(ctx, p.LastEventID)
+func (a *API) followPlatform(ctx context.Context, r *request, p *LastEvent, _ *none) (*stream, error) {
+	return (&follower{eventStream: eventStream{api: a, r: r}, platform: true}).open(ctx, p.LastEventID)
 }
 
 // follower is one connection.
 type follower struct {
-	api      *API
-	r        *request
+	eventStream
+
 	owner    policies.AccountID
 	platform bool
 	member   policies.AccountID // the caller, if it is no more than a member
 	place    store.Position     // of the last entry that was looked at
 	state    *authz.State       // for access: the one that the caller knows
-	control  *http.ResponseController
 }
 
 // open answers with the stream, or with why there is none.
@@ -146,15 +126,7 @@ func (f *follower) open(ctx context.Context, last string) (*stream, error) {
 			begin, f.place = eventReady, place
 		}
 	}
-	select {
-	case f.api.followers <- struct{}{}:
-	default:
-		return nil, NewProblem(problemTooMany, "Too many connections follow the log here.")
-	}
-	return &stream{Body: func(huma.Context) {
-		defer func() { <-f.api.followers }()
-		f.run(ctx, begin)
-	}}, nil
+	return f.stream(f.api.followers, func() { f.run(ctx, begin) })
 }
 
 // maxOrdinal is after every entry of a revision.
@@ -182,18 +154,11 @@ func (f *follower) resume(ctx context.Context, id string) (place store.Position,
 
 // allowed tells whether the caller may follow, now: it is asked again and again.
 func (f *follower) allowed(ctx context.Context) error {
-	caller, err := f.api.authenticate(ctx, f.r)
-	if err != nil {
+	if err := f.authenticated(ctx); err != nil || f.member == "" {
 		return err
 	}
-	if caller.account() != f.r.caller.account() {
-		return &policies.ForbiddenError{Reason: "The credentials are another account's now."}
-	}
-	if f.member == "" {
-		return nil
-	}
 	// Whoever is refused with 403 knows the account by a collaboration.
-	err = f.api.refuse(ctx, f.member, f.owner)
+	err := f.api.refuse(ctx, f.member, f.owner)
 	var known *policies.ForbiddenError
 	if errors.As(err, &known) {
 		return nil
@@ -203,15 +168,6 @@ func (f *follower) allowed(ctx context.Context) error {
 
 // run writes until the caller goes away, is too slow, or may no longer.
 func (f *follower) run(ctx context.Context, begin string) {
-	w := f.r.w
-	f.control = http.NewResponseController(w)
-	w.Header().Set("Content-Type", mediaEvents)
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx passes events on at once
-	w.WriteHeader(http.StatusOK)
-	if f.r.Method == http.MethodHead {
-		return
-	}
 	woken := f.api.hub.Follow(f.owner, f.state.Revision())
 	defer woken.End()
 	heartbeat := time.NewTicker(heartbeatInterval)
@@ -230,7 +186,7 @@ func (f *follower) run(ctx context.Context, begin string) {
 			return
 		case <-woken.Woken():
 		case <-heartbeat.C:
-			if f.write(bytes.NewBufferString(": alive\n\n")) != nil {
+			if f.write(alive()) != nil {
 				return
 			}
 		}
@@ -366,27 +322,13 @@ func (f *follower) access(ctx context.Context, state *authz.State) error {
 	return f.write(out)
 }
 
-// event writes one event.
+// event writes one event, with its place in the log for an id.
 func (f *follower) event(out *bytes.Buffer, name string, at store.Position, data any) {
-	text, err := json.Marshal(data)
-	if err != nil { // all of it was decoded before
-		return
-	}
 	id := at.Revision.String()
 	if at.Ordinal != maxOrdinal {
 		id += "." + strconv.Itoa(at.Ordinal)
 	}
-	fmt.Fprintf(out, "id: %s\nevent: %s\ndata: %s\n\n", id, name, text)
-}
-
-// write sends what is in out, in bounded time.
-func (f *follower) write(out *bytes.Buffer) error {
-	// A writer without deadlines is a test's.
-	_ = f.control.SetWriteDeadline(time.Now().Add(eventsTimeout))
-	if _, err := f.r.w.Write(out.Bytes()); err != nil {
-		return err
-	}
-	return f.control.Flush()
+	writeEvent(out, name, id, data)
 }
 
 // hubSource is the log behind the engine, for those who follow it.

@@ -45,6 +45,7 @@ type Logged struct {
 	Reason       string
 	Revision     *policies.Revision // nil: the event does not say
 	Event        jsontext.Value     // as it was sent
+	Place        int64              // among all that came in; 0: it came before places were given
 }
 
 // DecisionFilter chooses logged decisions; zero values choose all.
@@ -71,8 +72,8 @@ on conflict do nothing`
 from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'decisions'::regclass`
 	sqlKeepDecisions = `select keep_decisions($1, $2)`
 
-	selectDecisions = `select at, id, received_at, instance, path, subject, action, resource_type, resource_id, outcome, reason, revision, event
-from decisions where `
+	selectDecisions = `select at, id, received_at, instance, path, subject, action, resource_type, resource_id, outcome, reason, revision, event,
+    coalesce(place, 0) as place from decisions where `
 	// Parameters: what to begin before (time and id), since, outcome, reason, limit;
 	// then what the index begins with, and what is left. Newest first.
 	decisionsRange = `(at, id) < ($1, $2) and at <= $1 and at >= $3 and ($4 = '' or outcome = $4) and ($5 = '' or reason = $5)`
@@ -86,6 +87,14 @@ from decisions where `
 	sqlDecisionsOfAction   = selectDecisions + decisionsRange + ` and action = $7` + decisionsOrder
 	sqlDecisionsDenied     = selectDecisions + `(at, id) < ($1, $2) and at <= $1 and at >= $3 and outcome = 'deny' and ($4 = '' or reason = $4)
 order by at desc, id desc limit $5`
+
+	// Waits for the writers whose places are taken and that have not committed.
+	sqlNoneOnTheWay = `select pg_advisory_xact_lock(hashtext('usher decisions received'))`
+	sqlLastPlace    = `select case when is_called then last_value else 0 end from decisions_received_seq`
+	// In the order in which they came in: place is after one, and up to another.
+	sqlDecisionsReceived = selectDecisions + `place > $1 and place <= $2 and ($3 = '' or subject = $3) and ($4 = '' or action = $4)
+    and ($5 = '' or resource_type = $5 and resource_id = $6) and ($7 = '' or outcome = $7) and ($8 = '' or reason = $8)
+    and at >= $9 and at < $10 order by place limit $11`
 )
 
 const decisionPartition = "decisions_20060102" // as time.Format has it
@@ -104,13 +113,14 @@ type decisionRow struct {
 	Reason       string
 	Revision     *policies.Revision
 	Event        string
+	Place        int64
 }
 
 func (r decisionRow) logged() Logged {
 	return Logged{
 		ID: r.ID, At: policies.NormalizeTime(r.At), ReceivedAt: policies.NormalizeTime(r.ReceivedAt), Instance: r.Instance, Path: r.Path,
 		Subject: r.Subject, Action: r.Action, ResourceType: r.ResourceType, ResourceID: r.ResourceID,
-		Outcome: r.Outcome, Reason: r.Reason, Revision: r.Revision, Event: jsontext.Value(r.Event),
+		Outcome: r.Outcome, Reason: r.Reason, Revision: r.Revision, Event: jsontext.Value(r.Event), Place: r.Place,
 	}
 }
 
@@ -195,10 +205,7 @@ func (s *Store) Decisions(ctx context.Context, f DecisionFilter, page Page) (Lis
 	// The filter may be long; a cursor is not.
 	sum := sha256.Sum256([]byte(strings.Join([]string{f.Subject, f.Action, f.Resource.String(), string(f.Outcome), f.Reason}, "\x00")))
 	list := "decisions/" + hex.EncodeToString(sum[:8])
-	before := f.Until
-	if before.IsZero() {
-		before = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
+	since, before := f.times()
 	keys, err := decodeCursor(list, page.Cursor, before.Format(time.RFC3339Nano), "")
 	if err != nil {
 		return List[Logged]{}, err
@@ -206,10 +213,6 @@ func (s *Store) Decisions(ctx context.Context, f DecisionFilter, page Page) (Lis
 	at, err := time.Parse(time.RFC3339Nano, keys[0])
 	if err != nil {
 		return List[Logged]{}, &CursorError{Cursor: page.Cursor}
-	}
-	since := pgtype.Timestamptz{Time: f.Since, Valid: true}
-	if f.Since.IsZero() {
-		since = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
 	}
 	args := []any{at, keys[1], since, f.Outcome, f.Reason, page.size() + 1}
 	sql := sqlDecisions
@@ -234,6 +237,54 @@ func (s *Store) Decisions(ctx context.Context, f DecisionFilter, page Page) (Lis
 	return paged(rows, page, decisionRow.logged, func(r decisionRow) string {
 		return encodeCursor(list, r.At.UTC().Format(time.RFC3339Nano), r.ID)
 	}), nil
+}
+
+// times are the filter's, where there are none the first and the last that there can be.
+func (f DecisionFilter) times() (since pgtype.Timestamptz, before time.Time) {
+	since, before = pgtype.Timestamptz{Time: f.Since, Valid: true}, f.Until
+	if f.Since.IsZero() {
+		since = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	}
+	if before.IsZero() {
+		before = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return since, before
+}
+
+// LastPlace is the place of the decision that came in last: what comes in from now on
+// has a later one. For a moment nobody writes decisions.
+func (s *Store) LastPlace(ctx context.Context) (place int64, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(sqlBegin)
+	batch.Queue(sqlNoneOnTheWay)
+	batch.Queue(sqlLastPlace).QueryRow(func(row pgx.Row) error { return row.Scan(&place) })
+	batch.Queue(sqlCommit)
+	err = s.pool.SendBatch(ctx, batch).Close()
+	return place, translate(err)
+}
+
+// placesAtOnce is how many places [Store.DecisionsReceived] looks at: a filter that few
+// fit must not make it read all.
+const placesAtOnce = 10_000
+
+// DecisionsReceived are decisions in the order in which they came in: at most limit of
+// those after one place, up to another that was a [Store.LastPlace]. It returns up to
+// which place it looked.
+func (s *Store) DecisionsReceived(ctx context.Context, f DecisionFilter, after, last int64, limit int) (found []Logged, place int64, err error) {
+	last = min(last, after+placesAtOnce)
+	since, until := f.times()
+	rows, err := getAll[decisionRow](ctx, s, sqlDecisionsReceived, after, last, f.Subject, f.Action,
+		string(f.Resource.Type), f.Resource.ID, f.Outcome, f.Reason, since, until, limit)
+	if err != nil {
+		return nil, after, err
+	}
+	for _, row := range rows {
+		found = append(found, row.logged())
+	}
+	if len(rows) == limit {
+		last = rows[limit-1].Place
+	}
+	return found, last, nil
 }
 
 // Decision is one logged decision. Errors: NotFoundError.

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"strings"
@@ -108,6 +109,7 @@ func TestDecisions(t *testing.T) {
 	want := all[1]
 	want.ReceivedAt = policies.NormalizeTime(now)
 	want.At = policies.NormalizeTime(want.At)
+	want.Place = 2
 	require.Equal(t, want, found)
 	_, err = s.Decision(t.Context(), "old")
 	requireNotFound(t, err, "decision")
@@ -180,4 +182,137 @@ func TestOPAStatuses(t *testing.T) {
 	list, err = s.OPAStatuses(t.Context(), store.Page{})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 1)
+}
+
+// Those who follow get each decision once, in the order in which they came in, however
+// late it is by its own time, and however many write at once.
+func TestDecisionsReceived(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	url := storetest.URL(t)
+	s := storetest.New(t, store.Options{URL: url, Clock: c.Now})
+	require.NoError(t, s.KeepDecisions(t.Context(), 3*24*time.Hour))
+	place, err := s.LastPlace(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, place)
+	upload := func(all ...store.Logged) {
+		t.Helper()
+		fresh, err := s.LogDecisions(t.Context(), all)
+		require.NoError(t, err)
+		require.Equal(t, len(all), fresh)
+	}
+	received := func(f store.DecisionFilter, after int64, limit int) (string, int64) {
+		t.Helper()
+		last, err := s.LastPlace(t.Context())
+		require.NoError(t, err)
+		found, place, err := s.DecisionsReceived(t.Context(), f, after, last, limit)
+		require.NoError(t, err)
+		require.LessOrEqual(t, place, last)
+		return ids(store.List[store.Logged]{Items: found}), place
+	}
+	now := c.Now()
+	upload(loggedAt(now, "d1", "mia", "a.Start", "e1", store.OutcomeAllow))
+	upload(loggedAt(now.Add(-50*time.Hour), "late", "mia", "a.Stop", "e1", store.OutcomeDeny), loggedAt(now.Add(-time.Hour), "d2", "max", "a.Start", "e2", store.OutcomeDeny))
+	found, place := received(store.DecisionFilter{}, 0, 100)
+	require.Equal(t, "d1 late d2", found)
+	found, first := received(store.DecisionFilter{}, 0, 1)
+	require.Equal(t, "d1", found)
+	require.Less(t, first, place)
+	found, _ = received(store.DecisionFilter{}, first, 100)
+	require.Equal(t, "late d2", found)
+	again, _ := s.LogDecisions(t.Context(), []store.Logged{loggedAt(now, "d1", "mia", "a.Start", "e1", store.OutcomeAllow)})
+	require.Zero(t, again, "sent again")
+	found, place = received(store.DecisionFilter{}, place, 100)
+	require.Empty(t, found)
+	upload(loggedAt(now.Add(-time.Minute), "d3", "mia", "a.Start", "e3", store.OutcomeAllow))
+	found, _ = received(store.DecisionFilter{}, place, 100)
+	require.Equal(t, "d3", found)
+	for _, test := range []struct {
+		filter store.DecisionFilter
+		want   string
+	}{
+		{store.DecisionFilter{Subject: "mia"}, "d1 late d3"},
+		{store.DecisionFilter{Action: "a.Start"}, "d1 d2 d3"},
+		{store.DecisionFilter{Resource: policies.Resource{Type: "environment", ID: "e1"}}, "d1 late"},
+		{store.DecisionFilter{Outcome: store.OutcomeDeny}, "late d2"},
+		{store.DecisionFilter{Reason: "granted", Since: now.Add(-2 * time.Hour), Until: now}, "d2 d3"},
+	} {
+		found, _ = received(test.filter, 0, 100)
+		require.Equal(t, test.want, found, "%+v", test.filter)
+	}
+
+	place = 0
+	for _, d := range []string{"d1", "late", "d2", "d3"} {
+		found, place = received(store.DecisionFilter{}, place, 1)
+		require.Equal(t, d, found)
+	}
+
+	// One whose place is taken and that does not come to its end holds up those who look,
+	// so that it is not passed over.
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(t.Context())) }()
+	slow, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = slow.Exec(t.Context(), `insert into decisions (at, id, received_at, instance, path, subject, action, resource_type, resource_id, outcome, reason, event)
+values ($1, 'slow', $1, '', '', '', '', '', '', 'none', '', '{}')`, now)
+	require.NoError(t, err)
+	upload(loggedAt(now, "quick", "mia", "a.Start", "e1", store.OutcomeAllow))
+	looked := make(chan string, 1)
+	go func() {
+		last, err := s.LastPlace(context.WithoutCancel(t.Context()))
+		if err != nil {
+			looked <- err.Error()
+			return
+		}
+		found, _, err := s.DecisionsReceived(context.WithoutCancel(t.Context()), store.DecisionFilter{}, place, last, 100)
+		looked <- fmt.Sprint(ids(store.List[store.Logged]{Items: found}), err)
+	}()
+	require.Eventually(t, func() bool {
+		var waits bool
+		err := slow.QueryRow(t.Context(), `select exists (select from pg_locks where locktype = 'advisory' and not granted
+    and database = (select oid from pg_database where datname = current_database()))`).Scan(&waits)
+		return err == nil && waits
+	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, slow.Commit(t.Context()))
+	require.Equal(t, "slow quick<nil>", <-looked)
+
+	// Many at once, followed meanwhile.
+	_, place = received(store.DecisionFilter{}, 0, 1000)
+	const writers, each = 8, 20
+	var writing sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			for i := range each {
+				_, err := s.LogDecisions(t.Context(), []store.Logged{
+					loggedAt(now.Add(-time.Duration(i)*time.Minute), fmt.Sprintf("m%d-%d", w, i), "mia", "a.Start", "e1", store.OutcomeAllow),
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	ended := make(chan struct{})
+	go func() {
+		writing.Wait()
+		close(ended)
+	}()
+	seen := map[string]int{}
+	for over := false; !over; {
+		select {
+		case <-ended:
+			over = true
+		default:
+		}
+		found, next := received(store.DecisionFilter{}, place, 1000)
+		for id := range strings.FieldsSeq(found) {
+			seen[id]++
+		}
+		place = next
+	}
+	require.Len(t, seen, writers*each)
+	for id, n := range seen {
+		require.Equal(t, 1, n, id)
+	}
 }

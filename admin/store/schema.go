@@ -214,6 +214,7 @@ var grantStatements = []string{
 	`grant select, insert, update, delete on sidecars to %s`,
 	`grant select, insert on revisions, changes to %s`,
 	`grant select, insert on decisions to %s`,
+	`grant usage, select on sequence decisions_received_seq to %s`,
 	`grant select, insert, delete on reads to %s`,
 	`grant select, insert, update, delete on opa_statuses to %s`,
 	`grant execute on function keep_decisions(date, date) to %s`,

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -159,6 +160,13 @@ func TestGrantTo(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = f.CreateToken(t.Context(), call(), "x", []policies.Scope{policies.ScopeAudit}, nil)
 	require.NoError(t, err)
+	require.NoError(t, f.KeepDecisions(t.Context(), 24*time.Hour))
+	logged, err := f.LogDecisions(t.Context(), []store.Logged{loggedAt(c.Now(), "d", "mia", "a.Start", "e1", store.OutcomeAllow)})
+	require.NoError(t, err)
+	require.Equal(t, 1, logged)
+	place, err := f.LastPlace(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, place)
 	_, err = f.NewEpoch(t.Context(), call())
 	require.NoError(t, err)
 	_, err = f.DeleteAccount(t.Context(), call(), owner)

@@ -44,7 +44,7 @@ type commandLine struct {
 	Test       testCommand       `cmd:"" help:"Hold expected decisions against a bundle, account documents or a sidecar. Exit code 0: as expected, 1: not, 2: error."`
 	Audit      auditCommand      `cmd:"" help:"Verify the change log, keep its head elsewhere, erase data of persons."`
 	Diff       diffCommand       `cmd:"" help:"Show which permissions differ between two revisions."`
-	Watch      watchCommand      `cmd:"" help:"Follow what changes."`
+	Watch      watchCommand      `cmd:"" help:"Follow what changes, and what is decided."`
 	Bundle     bundleCommand     `cmd:"" help:"Build OPA bundles."`
 	Bench      benchCommand      `cmd:"" help:"Measure an usher, each figure beside its floor; every answer is compared."`
 	Completion completionCommand `cmd:"" help:"Print the script that lets a shell complete commands, options and actions."`
