@@ -13,7 +13,7 @@ ROUNDS   ?= 20
 BENCH    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build dev test race lint fmt verify check rego bench load soak fuzz generate docs servers clean
+.PHONY: help build dev test race lint fmt verify check rego bench load bench-full soak fuzz generate docs servers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ load: build servers ## Run usher bench on a usher dev of its own, beside a stock
 	set -a; . $$dir/state/dev.env; set +a; \
 	bin/usher bench --opa "$$($(GO) tool -n opa)" $(BENCH); code=$$?; \
 	kill $$dev; wait $$dev; rm -rf $$dir; exit $$code
+
+bench-full: ## The figures of docs/performance.md at full size: 1,000,000 grants, 10,000,000 checks (an hour and more)
+	@$(MAKE) load BENCH='--owners 20000 --sidecars 8 --changes 1000 --checks 10000000 --duration 30s $(BENCH)'
 
 soak: servers ## Compare SOAK random worlds with the model, over REST and HTTP; then ROUNDS of faults
 	USHER_TEST_WORLDS=$(SOAK) $(GO) test ./cmd/usher/e2e -run TestRandomWorldsAgreeWithTheModel -count=1 -timeout 0 -v

@@ -248,7 +248,7 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	if err != nil {
 		return nil, err
 	}
-	from := source{db, s.engine}
+	from := source{db, s.engine, s.tail.recent}
 	feeds, err := feed.New(feed.Options{
 		Source: from, Clock: o.Clock, Logger: o.Logger, Registerer: o.Registry, Signer: o.Signer, CatchUpWait: max(o.MinRevisionWait, 1),
 		Witness: db.Witness,

@@ -30,6 +30,7 @@ const (
 type tail struct {
 	store  *store.Store
 	engine *authz.Engine
+	recent *recent
 	log    *slog.Logger
 	clock  func() time.Time
 
@@ -42,7 +43,7 @@ type tail struct {
 
 func newTail(s *store.Store, e *authz.Engine, o Options) (*tail, error) {
 	t := &tail{
-		store: s, engine: e, log: o.Logger, clock: o.Clock, wake: make(chan struct{}, 1),
+		store: s, engine: e, recent: &recent{}, log: o.Logger, clock: o.Clock, wake: make(chan struct{}, 1),
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "usher_admin_tail_rebuilds_total",
 			Help: "How often the engine began anew with a snapshot; more than once for each epoch is bad.",
@@ -142,6 +143,7 @@ func (t *tail) catchUp(ctx context.Context) error {
 		}
 		t.reached.Store(t.clock().UnixNano())
 		for _, c := range changes {
+			t.recent.add(c) // before who waits for it looks
 			if err := t.engine.Apply(ctx, c); err != nil {
 				if ctx.Err() != nil {
 					return ctx.Err()
@@ -149,6 +151,9 @@ func (t *tail) catchUp(ctx context.Context) error {
 				t.log.WarnContext(ctx, "a change does not follow from the engine's state, which begins anew", "revision", uint64(c.Revision), "error", err)
 				return t.rebuild(ctx)
 			}
+		}
+		if len(changes) < tailBatch {
+			return nil // what came meanwhile wakes us again
 		}
 	}
 }
@@ -206,6 +211,7 @@ func (t *tail) rebuild(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read a snapshot of the platform: %w", err)
 	}
+	t.recent.clear()
 	if err := t.engine.Reset(built); err != nil {
 		return fmt.Errorf("put revision %d in force: %w", built.Revision(), err)
 	}
@@ -218,6 +224,7 @@ func (t *tail) rebuild(ctx context.Context) error {
 type source struct {
 	store  *store.Store
 	engine *authz.Engine
+	recent *recent
 }
 
 // State is the present one.
@@ -228,8 +235,11 @@ func (s source) WaitFor(ctx context.Context, revision policies.Revision) error {
 	return s.engine.WaitFor(ctx, revision)
 }
 
-// Changes reads the log.
+// Changes are those of the log.
 func (s source) Changes(ctx context.Context, after policies.Revision, limit int) ([]policies.Change, error) {
+	if changes := s.recent.after(after, limit); len(changes) > 0 {
+		return changes, nil
+	}
 	return s.store.Changes(ctx, after, limit)
 }
 

@@ -44,7 +44,10 @@ func TestBench(t *testing.T) {
 	require.Positive(t, report.Disk.Bytes)
 	require.Positive(t, report.Disk.OfFloor)
 	require.GreaterOrEqual(t, report.Peak, report.Resident)
-	require.GreaterOrEqual(t, report.Revocation.Changes, 3)
 	require.GreaterOrEqual(t, report.Loads[6].Checks, 2000)
+	require.Equal(t, 3, report.Revocation.Changes)
 	require.Positive(t, report.Revocation.P50)
+	require.Positive(t, report.Loaded.Changes)
+	require.Positive(t, report.InRedis.OfFloor)
+	require.Zero(t, report.InRedis.Wrong)
 }

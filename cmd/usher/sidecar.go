@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/usher-authz/usher/authz/ondemand"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/authz/sidecar"
@@ -136,18 +138,25 @@ func (c *sidecarCommand) redis(o *sidecar.Options) error {
 		return nil
 	}
 	var err error
-	if o.Redis, err = ondemand.ParseRedisURL(c.RedisURL); err != nil {
-		return fmt.Errorf("--redis-url: %w", err)
-	}
-	if c.RedisKeyFile == "" {
-		return missing("redis-key-file", "it authenticates what stands in Redis")
-	}
-	data, err := os.ReadFile(c.RedisKeyFile)
+	o.Redis, o.RedisKeys, err = readRedis(c.RedisURL, c.RedisKeyFile)
+	return err
+}
+
+func readRedis(url, keyFile string) (*redis.UniversalOptions, [][]byte, error) {
+	at, err := ondemand.ParseRedisURL(url)
 	if err != nil {
-		return fmt.Errorf("cannot read --redis-key-file: %w", err)
+		return nil, nil, fmt.Errorf("--redis-url: %w", err)
 	}
-	if o.RedisKeys, err = ondemand.ParseRedisKeys(data); err != nil {
-		return fmt.Errorf("--redis-key-file %s: %w", c.RedisKeyFile, err)
+	if keyFile == "" {
+		return nil, nil, missing("redis-key-file", "it authenticates what stands in Redis")
 	}
-	return nil
+	data, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read --redis-key-file: %w", err)
+	}
+	keys, err := ondemand.ParseRedisKeys(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--redis-key-file %s: %w", keyFile, err)
+	}
+	return at, keys, nil
 }

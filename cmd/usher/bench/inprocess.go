@@ -29,6 +29,7 @@ type InProcess struct {
 type Miss struct {
 	Nanoseconds float64 `json:"ns"`
 	OfFloor     float64 `json:"of_floor"`
+	Wrong       int     `json:"wrong"`
 }
 
 // Cached is a check that the cache answers, beside three map look-ups of the same

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // MinOwners is the least platform: the members of an owner are the owners after it.
@@ -22,8 +24,11 @@ type Options struct {
 	Connections int           // that ask at the same time
 	Duration    time.Duration // of each load
 	Sidecars    int           // that the changes are watched at
-	Changes     int           // grants that are given and taken back while others are asked about
-	Checks      int           // that are asked beside the changes, at least: they go on until then
+	Changes     int           // grants that are given and taken back, to see how soon that counts
+	Checks      int           // that are asked beside further changes, at least, and for Duration
+	// Redis is that of sidecars on demand, with the keys of what stands in it; nil: none.
+	Redis     *redis.UniversalOptions
+	RedisKeys [][]byte
 
 	Progress io.Writer // a line for each step
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -31,10 +32,18 @@ type Report struct {
 	Disk      Disk    `json:"cold_start_from_disk"`
 	// Resident and Peak are what the first sidecar's process has in memory after all
 	// loads, and had at most, in bytes; 0 where that cannot be read.
-	Resident   uint64     `json:"resident_bytes"`
-	Peak       uint64     `json:"peak_bytes"`
-	Loads      []Load     `json:"loads"`
+	Resident uint64 `json:"resident_bytes"`
+	Peak     uint64 `json:"peak_bytes"`
+	// Started is what the first sidecar's process had at most until it was ready.
+	Started uint64 `json:"peak_bytes_until_ready"`
+	Loads   []Load `json:"loads"`
+	// Revocation is at ten changes a second, and Loaded while the first sidecar is also
+	// asked as fast as it answers.
 	Revocation Revocation `json:"revocation"`
+	Loaded     Revocation `json:"revocation_under_load"`
+	// InRedis is a check on demand that is not in memory, but in Redis, beside one GET;
+	// nil: no Redis was named.
+	InRedis *Miss `json:"in_redis"`
 }
 
 // WrongError says that answers were wrong, or that there were none: no figure counts
@@ -120,7 +129,9 @@ func (b *bench) run(ctx context.Context) error {
 	if err := b.loads(ctx, sidecars[0], bundle); err != nil {
 		return err
 	}
-	b.tellf("%d changes while others are asked about", b.o.Changes)
+	if err := b.inRedis(ctx); err != nil {
+		return err
+	}
 	if err := b.changes(ctx, sidecars); err != nil {
 		return err
 	}
@@ -178,6 +189,9 @@ func (b *bench) startSidecars(ctx context.Context, revision policies.Revision) (
 			return nil, err
 		}
 		b.report.ColdStart = max(b.report.ColdStart, s.took.Seconds())
+		if _, peak, err := s.memory(); err == nil { // else it stays 0
+			b.report.Started = max(b.report.Started, peak)
+		}
 		// From here on nobody meets an older revision.
 		if _, err := b.ask(ctx, s, revision); err != nil {
 			return nil, err
@@ -345,7 +359,8 @@ func (b *bench) opa(ctx context.Context, bundle string, inputs []jsontext.Value,
 	return nil
 }
 
-// changes asks the first sidecar all the time while grants come and go.
+// changes lets grants come and go: at first nothing else is asked, then the first
+// sidecar is all the time.
 func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 	ones, _, _, err := b.bodies()
 	if err != nil {
@@ -354,6 +369,11 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 	t := b.target("check, during changes", sidecars[0], sidecars[0].address, pathEvaluation, ones, 1, rightOne(b.questions))
 	w := newWatcher(b.admin, b.platform, sidecars)
 	defer w.close()
+	b.tellf("%d grants are given and taken back", b.o.Changes)
+	if b.report.Revocation, err = w.run(ctx, func(made int) bool { return made >= b.o.Changes }); err != nil {
+		return err
+	}
+	b.tellf("the same while others are asked about")
 	asking, enough := context.WithCancel(ctx)
 	var asked sync.WaitGroup
 	asked.Go(func() {
@@ -361,7 +381,8 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 			_ = t.round(asking, b.o.Connections, roundTime) // its only error is that it was enough
 		}
 	})
-	b.report.Revocation, err = w.run(ctx, b.o.Changes, func() bool { return t.asked.Load() >= int64(b.o.Checks) })
+	until := time.Now().Add(b.o.Duration)
+	b.report.Loaded, err = w.run(ctx, func(int) bool { return t.asked.Load() >= int64(b.o.Checks) && time.Now().After(until) })
 	enough()
 	asked.Wait()
 	b.report.Loads = append(b.report.Loads, t.found(nil))
@@ -370,7 +391,10 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 
 // verdict is an error if any answer was wrong or missing.
 func (b *bench) verdict() error {
-	bad := &WrongError{Wrong: b.report.Revocation.Wrong + b.report.Hot.Wrong + b.report.Cold.Wrong}
+	bad := &WrongError{Wrong: b.report.Revocation.Wrong + b.report.Loaded.Wrong + b.report.Hot.Wrong + b.report.Cold.Wrong}
+	if b.report.InRedis != nil {
+		bad.Wrong += b.report.InRedis.Wrong
+	}
 	if bad.Wrong > 0 {
 		bad.First = "the engine in this process, or an answer at the revision of a change"
 	}

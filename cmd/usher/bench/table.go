@@ -38,17 +38,33 @@ func (r *Report) WriteTable(w io.Writer) error {
 	_, err := fmt.Fprintf(w, `
 platform     %d owners, %d grants, seed %d
 import       %s
-memory       %s bytes a grant, the whole platform included; %s in OPA's store; a sidecar's process %s MB, %s at most
+memory       %s bytes a grant, the whole platform included; %s in OPA's store; a sidecar's process %s MB until it was ready, %s in the end, %s at most
 cold start   %s s, snapshot over the feed; %s s from disk without the admin server, %s × reading and hashing the file
 miss         %s µs, %s × the query on OPA's store
-revocation   p50 %s ms, p99 %s ms, max %s ms from the admin's answer to the first denial: %d changes at %d sidecars, %d wrong
-`, r.Owners, r.Grants, r.Seed, imported, number(r.BytesPerGrant, 0), number(r.OPABytesPerGrant, 0), megabytes(r.Resident), megabytes(r.Peak),
+in Redis     %s
+revocation   %s
+under load   %s
+`, r.Owners, r.Grants, r.Seed, imported, number(r.BytesPerGrant, 0), number(r.OPABytesPerGrant, 0),
+		megabytes(r.Started), megabytes(r.Resident), megabytes(r.Peak),
 		number(r.ColdStart, 2), number(r.Disk.Seconds, 2), number(r.Disk.OfFloor, 1), number(r.Miss.Nanoseconds/1e3, 0), number(r.Miss.OfFloor, 2),
-		number(r.Revocation.P50, 1), number(r.Revocation.P99, 1), number(r.Revocation.Max, 1), r.Revocation.Changes, r.Revocation.Sidecars, r.Revocation.Wrong)
+		r.inRedis(), r.Revocation, r.Loaded)
 	if err != nil {
 		return fmt.Errorf("print the report: %w", err)
 	}
 	return nil
+}
+
+func (r *Report) inRedis() string {
+	if r.InRedis == nil {
+		return "not measured: no Redis was named"
+	}
+	return fmt.Sprintf("%s µs, %s × one GET", number(r.InRedis.Nanoseconds/1e3, 0), number(r.InRedis.OfFloor, 2))
+}
+
+// String is a line for people.
+func (r Revocation) String() string {
+	return fmt.Sprintf("p50 %s ms, p99 %s ms, max %s ms from the admin's answer to the first denial: %d changes at %d sidecars, %d wrong",
+		number(r.P50, 1), number(r.P99, 1), number(r.Max, 1), r.Changes, r.Sidecars, r.Wrong)
 }
 
 func megabytes(bytes uint64) string { return number(float64(bytes)/1e6, 0) }
