@@ -16,9 +16,14 @@ default allow := false
 
 allow if _reason in {"owner", "granted"}
 
-default _reason := "action_not_granted"
+_reason := "guardrail" if {
+	count(_forbidding) > 0
+} else := _permitted
 
-_reason := "invalid_request" if {
+# The reason before guardrails had their say.
+default _permitted := "action_not_granted"
+
+_permitted := "invalid_request" if {
 	not _well_formed
 } else := "revision_not_reached" if {
 	input.context.min_revision > data.usher.revision
@@ -45,9 +50,11 @@ _context_parts contains {"valid_until": _valid_until} if _rests_on_roles
 
 _context_parts contains {"policies": sort(_granting)} if _reason == "granted"
 
+_context_parts contains {"guardrail": guardrails.deny} if _reason == "guardrail"
+
 _context_parts contains {"levels": levels} if {
 	_explain
-	_reason in {"granted", "action_not_granted", "not_shared"}
+	_permitted in {"granted", "action_not_granted", "not_shared"}
 }
 
 _context_parts contains {"missing_roles": _missing_roles} if {
@@ -55,7 +62,7 @@ _context_parts contains {"missing_roles": _missing_roles} if {
 	_reason in {"action_not_granted", "not_shared"}
 }
 
-_rests_on_roles if _reason in {"granted", "action_not_granted"}
+_rests_on_roles if _permitted in {"granted", "action_not_granted"}
 
 _explain if input.context.explain == true
 
