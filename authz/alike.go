@@ -75,7 +75,7 @@ func (a *alike) allows(ctx context.Context, q *Question, id string, owner polici
 	alone := id == string(owner)
 	if !alone {
 		if found := a.find(id); found != nil {
-			return found.Decide(a.view, q).Allow, nil
+			return a.engine.passes(ctx, a.view, a.now, found, q)
 		}
 	}
 	recorded := &recordedView{View: a.view}
@@ -86,7 +86,7 @@ func (a *alike) allows(ctx context.Context, q *Question, id string, owner polici
 	if !alone {
 		a.learn(id, recorded.paths, found)
 	}
-	return found.Decide(a.view, q).Allow, nil
+	return a.engine.passes(ctx, a.view, a.now, found, q)
 }
 
 func (a *alike) evaluate(ctx context.Context, view View, q *Question) (*Permissions, error) {

@@ -18,8 +18,8 @@ type Question struct {
 	ResourceID   string
 	// Explain asks for Levels and MissingRoles too. It evaluates anew each time.
 	Explain bool
-	// Request is what else came with the question, nil if nothing did. The decision
-	// log shows it. It need not be valid longer than the call.
+	// Request is what else came with the question, nil if nothing did. Guardrails read
+	// it, and the decision log shows it. It need not be valid longer than the call.
 	Request *Request
 }
 
@@ -52,6 +52,11 @@ type Decision struct {
 	// would allow the action, sorted; both only with Question.Explain.
 	Levels       *Levels
 	MissingRoles []string
+	// Guardrail is why guardrails deny what is allowed but for them, sorted; only with
+	// the reason guardrail. Observed is why those that only observe would have: it is no
+	// part of the answer.
+	Guardrail []string
+	Observed  []string
 }
 
 // Levels is what was found on each access level: live grants only, names of

@@ -53,6 +53,7 @@ type Engine struct {
 	cache   *cache
 	flights flights
 	kept    kept
+	guard   *Guard
 
 	heartbeat atomic.Int64 // the latest observed, nanoseconds of Unix time
 	skewed    atomic.Bool  // the clock's skew was logged
@@ -93,6 +94,9 @@ func New(o Options) (*Engine, error) {
 	var err error
 	e.metrics, err = newEngineMetrics(e, o.Registerer)
 	if err != nil {
+		return nil, fmt.Errorf("register the metrics: %w", err)
+	}
+	if e.guard, err = NewGuard(o.Registerer); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	return e, nil
@@ -243,7 +247,10 @@ func (e *Engine) Check(ctx context.Context, atLeast policies.Revision, q Questio
 	}
 	now := e.now()
 	if found := e.hit(r, &q, now); found != nil {
-		return found.permissions.Decide(r.state, &q), nil
+		if d := found.permissions.Decide(r.state, &q); !d.Allow || !r.state.policy.guarded.has(q.Action) {
+			return d, nil
+		}
+		return e.ask(ctx, r, q, now)
 	}
 	return e.miss(ctx, r, q, now)
 }
@@ -257,9 +264,12 @@ func (e *Engine) Decide(ctx context.Context, atLeast policies.Revision, question
 	now := e.now()
 	decisions := make([]Decision, len(questions))
 	for i := range questions {
-		if found := e.hit(r, &questions[i], now); found != nil {
-			decisions[i] = found.permissions.Decide(r.state, &questions[i])
-		} else if decisions[i], err = e.miss(ctx, r, questions[i], now); err != nil {
+		if found := e.hit(r, &questions[i], now); found == nil {
+			decisions[i], err = e.miss(ctx, r, questions[i], now)
+		} else if decisions[i] = found.permissions.Decide(r.state, &questions[i]); decisions[i].Allow && r.state.policy.guarded.has(questions[i].Action) {
+			decisions[i], err = e.ask(ctx, r, questions[i], now)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -283,19 +293,42 @@ func (e *Engine) hit(r *root, q *Question, now int64) *entry {
 // live on the heap.
 func (e *Engine) miss(ctx context.Context, r *root, q Question, now int64) (Decision, error) {
 	if q.Explain {
-		// Never cached, and never shared with a plain check: it reads more.
-		defer e.metrics.evaluated(time.Now())
-		d, err := r.state.policy.Decision(ctx, r.state, time.Unix(0, now), q)
-		if err != nil {
-			e.metrics.failed.Inc()
-		}
-		return d, err
+		return e.ask(ctx, r, q, now)
 	}
 	made, err := e.resolve(ctx, r, q)
 	if err != nil {
 		return Decision{}, err
 	}
-	return made.Decide(r.state, &q), nil
+	if d := made.Decide(r.state, &q); !d.Allow || !r.state.policy.guarded.has(q.Action) {
+		return d, nil
+	}
+	return e.ask(ctx, r, q, now)
+}
+
+// ask has Rego decide on the whole of q: to explain it, and where guardrails have
+// their say. That is never cached, since it rests on the context and the time, and
+// never shared with a plain check, since it reads more.
+func (e *Engine) ask(ctx context.Context, r *root, q Question, now int64) (Decision, error) {
+	defer e.metrics.evaluated(time.Now())
+	d, err := e.guard.Decide(ctx, r.state, time.Unix(0, now), q)
+	if err != nil {
+		e.metrics.failed.Inc()
+	}
+	return d, err
+}
+
+// Right is whether q is allowed but for guardrails: for whoever decides about who may
+// manage what, which no guardrail locks anybody out of. Errors as for Effective.
+func (e *Engine) Right(ctx context.Context, q Question) (bool, error) {
+	r, err := e.rootAt(ctx, 0)
+	if err != nil {
+		return false, err
+	}
+	found, err := e.permissions(ctx, r, q, e.now())
+	if err != nil {
+		return false, err
+	}
+	return found.Decide(r.state, &q).Allow, nil
 }
 
 // resolve evaluates effective for q at r, once for all who miss it meanwhile, and

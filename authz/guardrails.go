@@ -20,6 +20,20 @@ type guarded struct {
 	names map[policies.ActionName]bool
 }
 
+// has tells whether a guardrail speaks for the action.
+func (g *guarded) has(action string) bool {
+	return g != nil && (g.every || g.names[policies.ActionName(action)])
+}
+
+// Guards tells whether a guardrail speaks for the action: an allow for it is then not
+// the last word, and [Policy.Decision] is.
+func (p *Policy) Guards(action string) bool { return p.guarded.has(action) }
+
+// guards tells whether a guardrail may have its say in a search.
+func (p *Policy) guards(s *Search) bool {
+	return p.guarded != nil && (s.Sought == SoughtActions || p.guarded.has(s.Question.Action))
+}
+
 // guardedBy finds what the rules speak for by the condition that package guardrails
 // puts at their head, which is also what they go by. A rule without it speaks for every
 // action.

@@ -62,7 +62,9 @@ func (m *machine) documents() []policies.Document {
 func (m *machine) objects() []policies.Object { return objectsOf(m.t, m.policy, m.documents()) }
 
 func (m *machine) model() policiestest.Model {
-	return policiestest.Model{Catalogue: m.policy.Source().Catalogue, Documents: m.documents()}
+	return policiestest.Model{
+		Catalogue: m.policy.Source().Catalogue, Documents: m.documents(), Guarded: len(m.policy.Source().Guardrails()) > 0,
+	}
 }
 
 // change does a few random things at once, and gives the objects that differ, in
@@ -488,7 +490,7 @@ func (m *machine) questions() []policiestest.Question {
 			questions = append(questions, policiestest.Question{
 				SubjectType: "account", Subject: string(s), Action: string(one(m.dice, machineActions)),
 				ResourceType: string(r.Type), ResourceID: r.ID,
-			})
+			}.With(m.dice))
 		}
 	}
 	return questions
@@ -500,17 +502,19 @@ func plainRego(tb testing.TB, s *State) func(q Question, now time.Time) Decision
 	tb.Helper()
 	query, err := oparego.New(oparego.Compiler(plainCompiler(tb, s.policy)),
 		oparego.Store(inmem.NewFromObjectWithOpts(bundleData(tb, s), inmem.OptReturnASTValuesOnRead(true))),
-		oparego.Query("data.usher.authz.decision"),
+		oparego.Query("[data.usher.authz.decision, [data.usher.authz.guardrails]]"),
 		oparego.GenerateJSON(func(x *ast.Term, _ *oparego.EvalContext) (any, error) { return x.Value, nil }),
 	).PrepareForEval(context.Background())
 	require.NoError(tb, err)
 	return func(q Question, now time.Time) Decision {
-		results, err := query.Eval(context.Background(), oparego.EvalParsedInput(request(&q)), oparego.EvalTime(now))
+		input, err := wholeRequest(&q)
+		require.NoError(tb, err)
+		results, err := query.Eval(context.Background(), oparego.EvalParsedInput(input), oparego.EvalTime(now))
 		require.NoError(tb, err)
 		require.Len(tb, results, 1)
 		value, ok := results[0].Expressions[0].Value.(ast.Value)
 		require.True(tb, ok)
-		d, err := readDecision(value)
+		d, err := readAnswer(value)
 		require.NoError(tb, err)
 		return d
 	}

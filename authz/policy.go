@@ -28,6 +28,7 @@ type Policy struct {
 	names   []policies.ActionName
 	commons commons
 	guarded *guarded
+	limit   time.Duration // of one evaluation
 
 	effective, levels, decision rego.PreparedEvalQuery
 }
@@ -44,7 +45,7 @@ func NewPolicy(ctx context.Context, p policies.PolicyInForce) (*Policy, error) {
 		return nil, fmt.Errorf("compile the policy in force %s: %w", p.Digest, err)
 	}
 	index := p.Catalogue.Index()
-	made := &Policy{source: p, index: index, catalogue: catalogueValue(p.Catalogue), names: index.Actions(), guarded: speaks}
+	made := &Policy{source: p, index: index, catalogue: catalogueValue(p.Catalogue), names: index.Actions(), guarded: speaks, limit: evaluationLimit}
 	made.numbers = make(map[policies.ActionName]int, len(made.names))
 	for i, name := range made.names {
 		made.numbers[name] = i
@@ -52,7 +53,7 @@ func NewPolicy(ctx context.Context, p policies.PolicyInForce) (*Policy, error) {
 	for query, to := range map[string]*rego.PreparedEvalQuery{
 		"data.usher.authz.effective": &made.effective,
 		"data.usher.authz.levels":    &made.levels,
-		"data.usher.authz.decision":  &made.decision,
+		"[data.usher.authz.decision, [said | said := data.usher.authz.guardrails]]": &made.decision,
 	} {
 		*to, err = rego.New(
 			rego.Query(query), rego.Compiler(compiler), rego.Store(viewStore{}), rego.StrictBuiltinErrors(true),
@@ -110,7 +111,7 @@ func (p *Policy) Effective(ctx context.Context, view View, now time.Time, subjec
 }
 
 func (p *Policy) effectiveOf(ctx context.Context, view View, now time.Time, q *Question) (*Effective, error) {
-	value, err := evaluate(ctx, &p.effective, view, now, q)
+	value, err := p.evaluate(ctx, &p.effective, view, now, request(q))
 	if err != nil {
 		return nil, fmt.Errorf("evaluate effective for %q on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
 	}
@@ -121,7 +122,7 @@ func (p *Policy) effectiveOf(ctx context.Context, view View, now time.Time, q *Q
 // active.
 func (p *Policy) Levels(ctx context.Context, view View, now time.Time, subject policies.AccountID, resource policies.Resource) (*Levels, error) {
 	q := Question{SubjectType: subjectAccount, Subject: string(subject), ResourceType: string(resource.Type), ResourceID: resource.ID}
-	value, err := evaluate(ctx, &p.levels, view, now, &q)
+	value, err := p.evaluate(ctx, &p.levels, view, now, request(&q))
 	switch {
 	case errors.Is(err, errUndefined):
 		return nil, nil
@@ -132,13 +133,31 @@ func (p *Policy) Levels(ctx context.Context, view View, now time.Time, subject p
 }
 
 // Decision evaluates data.usher.authz.decision over view at the time now: the
-// whole answer from Rego, explained if q asks for it.
+// whole answer from Rego to all of the request, guardrails included, explained if q
+// asks for it. Of a request that is none the reason is invalid_request.
 func (p *Policy) Decision(ctx context.Context, view View, now time.Time, q Question) (Decision, error) {
-	value, err := evaluate(ctx, &p.decision, view, now, &q)
+	input, err := wholeRequest(&q)
+	if err != nil { // no request at all, as for Rego what has parts of a wrong type
+		return Decision{Reason: policies.ReasonInvalidRequest, Revision: view.Revision()}, nil //nolint:nilerr // a denial is the answer
+	}
+	value, err := p.evaluate(ctx, &p.decision, view, now, input)
 	if err != nil {
 		return Decision{}, fmt.Errorf("evaluate the decision for %q on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
 	}
-	return readDecision(value)
+	return readAnswer(value)
+}
+
+// Right is [Engine.Right] over view at the time now.
+func (p *Policy) Right(ctx context.Context, view View, now time.Time, q Question) (bool, error) {
+	found, err := p.effectiveOf(ctx, view, now, &q)
+	if err != nil {
+		return false, err
+	}
+	permissions, err := p.Compact(found, now)
+	if err != nil {
+		return false, err
+	}
+	return permissions.Decide(view, &q).Allow, nil
 }
 
 const subjectAccount = "account"
@@ -149,15 +168,15 @@ const evaluationLimit = 5 * time.Second
 
 var errUndefined = errors.New("no result from Rego")
 
-// evaluate runs a prepared query with q as the AuthZEN request.
-func evaluate(ctx context.Context, query *rego.PreparedEvalQuery, view View, now time.Time, q *Question) (ast.Value, error) {
-	ctx, done := context.WithTimeout(ctx, evaluationLimit)
+// evaluate runs a prepared query with input as the AuthZEN request.
+func (p *Policy) evaluate(ctx context.Context, query *rego.PreparedEvalQuery, view View, now time.Time, input ast.Value) (ast.Value, error) {
+	ctx, done := context.WithTimeout(ctx, p.limit)
 	defer done()
 	cancel := topdown.NewCancel()
 	stop := context.AfterFunc(ctx, cancel.Cancel)
 	defer stop()
 	results, err := query.Eval(ctx,
-		rego.EvalTransaction(transaction{view}), rego.EvalParsedInput(request(q)), rego.EvalTime(now),
+		rego.EvalTransaction(transaction{view}), rego.EvalParsedInput(input), rego.EvalTime(now),
 		rego.EvalExternalCancel(cancel), rego.EvalMetrics(metrics.NoOp()))
 	if err != nil {
 		return nil, err
@@ -171,29 +190,3 @@ func evaluate(ctx context.Context, query *rego.PreparedEvalQuery, view View, now
 	}
 	return value, nil
 }
-
-// request is q as an AuthZEN request.
-func request(q *Question) ast.Value {
-	parts := make([][2]*ast.Term, 3, 4)
-	parts[0] = [2]*ast.Term{keySubject, ast.NewTerm(typedID(q.SubjectType, q.Subject))}
-	parts[1] = [2]*ast.Term{keyResource, ast.NewTerm(typedID(q.ResourceType, q.ResourceID))}
-	parts[2] = [2]*ast.Term{keyAction, ast.NewTerm(ast.NewObject([2]*ast.Term{keyName, ast.StringTerm(q.Action)}))}
-	if q.Explain {
-		parts = append(parts, [2]*ast.Term{keyContext, ast.NewTerm(ast.NewObject([2]*ast.Term{keyExplain, ast.InternedTerm(true)}))})
-	}
-	return ast.NewObject(parts...)
-}
-
-func typedID(kind, id string) ast.Value {
-	return ast.NewObject([2]*ast.Term{keyType, ast.StringTerm(kind)}, [2]*ast.Term{keyID, ast.StringTerm(id)})
-}
-
-// The names of the request's members.
-var (
-	keyAction   = ast.StringTerm("action")
-	keyContext  = ast.StringTerm("context")
-	keyExplain  = ast.StringTerm("explain")
-	keyResource = ast.StringTerm("resource")
-	keySubject  = ast.StringTerm("subject")
-	keyType     = ast.StringTerm("type")
-)

@@ -24,6 +24,7 @@ func TestCacheNeverDiffers(t *testing.T) {
 	catalogue, err := policies.EmbeddedCatalogue()
 	require.NoError(t, err)
 	inForce := []*Policy{newTestPolicy(t, catalogue), newTestPolicy(t, withoutSome(catalogue))}
+	inForce = append(inForce, guardedPolicy(t, inForce[0]), guardedPolicy(t, inForce[1]))
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMachine(t, policiestest.RapidDice(rt), inForce...)
 		e := newTestEngine(t, Options{Clock: m.clock.now})

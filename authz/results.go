@@ -147,6 +147,29 @@ func readLevels(value ast.Value) (*Levels, error) {
 	return levels, r.err
 }
 
+// readAnswer takes the pair apart that a decision is asked for as: the answer, and in a
+// list what the guardrails say; nothing, if the Rego in force knows no guardrails.
+func readAnswer(value ast.Value) (Decision, error) {
+	pair, ok := value.(*ast.Array)
+	if !ok || pair.Len() != 2 {
+		return Decision{}, fmt.Errorf("not a decision from Rego: %v", value)
+	}
+	d, err := readDecision(pair.Elem(0).Value)
+	if err != nil {
+		return Decision{}, err
+	}
+	if said, ok := pair.Elem(1).Value.(*ast.Array); ok && said.Len() > 0 {
+		r := read(said.Elem(0).Value)
+		if observed := readTexts[string](r, "observe"); len(observed) > 0 {
+			d.Observed = observed
+		}
+		if r.err != nil {
+			return Decision{}, r.err
+		}
+	}
+	return d, nil
+}
+
 func readDecision(value ast.Value) (Decision, error) {
 	whole := read(value)
 	allow, ok := whole.get("decision").(ast.Boolean)
@@ -166,6 +189,7 @@ func readDecision(value ast.Value) (Decision, error) {
 		Owner:        readText[policies.AccountID](r, "owner"),
 		ValidUntil:   readText[string](r, "valid_until"),
 		MissingRoles: readTexts[string](r, "missing_roles"),
+		Guardrail:    readTexts[string](r, "guardrail"),
 	}
 	revision, ok := r.get("revision").(ast.Number)
 	if !ok {
@@ -180,6 +204,9 @@ func readDecision(value ast.Value) (Decision, error) {
 		if d.Levels, err = readLevels(levels); err != nil && r.err == nil {
 			r.err = err
 		}
+	}
+	if (d.Reason == policies.ReasonGuardrail) != (len(d.Guardrail) > 0) {
+		r.fail("guardrail", value)
 	}
 	if allows := d.Reason == policies.ReasonOwner || d.Reason == policies.ReasonGranted; allows != d.Allow {
 		r.fail("decision", value)

@@ -21,7 +21,7 @@ const (
 
 // Search is a [Question] with one part left open: the subject's id, the resource's
 // id, or the action. Every field is as the caller sent it, and what is open is not
-// looked at. It explains nothing.
+// looked at. It explains nothing. Guardrails read its Request as that of each check.
 type Search struct {
 	Sought   Sought
 	Question Question
@@ -44,6 +44,8 @@ type Found struct {
 	Revision policies.Revision
 	IDs      []string // of subjects or resources, or names of actions
 	Next     *Place   // where the next page begins; nil: there is no more
+	// Guarded: guardrails had their say. The next page must come with the same Request.
+	Guarded bool
 }
 
 // Searcher answers searches. [Engine] is the resident one; the on-demand engine
@@ -62,7 +64,7 @@ func (e *Engine) Search(ctx context.Context, atLeast policies.Revision, s Search
 	if err != nil {
 		return Found{}, err
 	}
-	w := &seeker{engine: e, root: r, now: e.now(), search: s, found: Found{Revision: r.state.Revision()}}
+	w := &seeker{engine: e, root: r, now: e.now(), search: s, found: Found{Revision: r.state.Revision(), Guarded: r.state.policy.guards(&s)}}
 	if s.From != nil {
 		w.last = s.From.After
 	}
@@ -278,7 +280,14 @@ func (w *seeker) actions(ctx context.Context) error {
 	after := policies.ActionName(w.after())
 	for name := range knownActions(state.policy, account) {
 		q.Action = string(name)
-		if name > after && permissions.Decide(state, &q).Allow && !w.take(q.Action, q.Action) {
+		if name <= after {
+			continue
+		}
+		allow, err := w.engine.passes(ctx, state, w.now, permissions, &q)
+		if err != nil {
+			return err
+		}
+		if allow && !w.take(q.Action, q.Action) {
 			return nil
 		}
 	}
@@ -310,6 +319,23 @@ func knownActions(p *Policy, a *Account) iter.Seq[policies.ActionName] {
 			}
 		}
 	}
+}
+
+// passes tells whether a check of q says yes, which found are the permissions of. Where
+// guardrails have their say, nothing is alike: they read the ids, too.
+func (e *Engine) passes(ctx context.Context, view View, now int64, found *Permissions, q *Question) (bool, error) {
+	if d := found.Decide(view, q); !d.Allow || !view.Policy().Guards(q.Action) {
+		return d.Allow, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	d, err := view.Policy().Decision(ctx, view, at(now), *q)
+	if err != nil {
+		e.metrics.failed.Inc()
+		e.guard.failed.Inc()
+	}
+	return d.Allow, err
 }
 
 // at is w's now as Rego has it.

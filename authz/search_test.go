@@ -22,9 +22,10 @@ func TestSearchFindsWhatChecksAllow(t *testing.T) {
 	catalogue, err := policies.EmbeddedCatalogue()
 	require.NoError(t, err)
 	policy := newTestPolicy(t, catalogue)
-	for range 25 {
+	inForce := []*Policy{policy, guardedPolicy(t, policy)}
+	for round := range 25 {
 		seed := rand.Uint64()
-		m := newMachine(t, policiestest.SeededDice(seed), policy)
+		m := newMachine(t, policiestest.SeededDice(seed), inForce[round%2])
 		e := newTestEngine(t, Options{Clock: m.clock.now})
 		require.NoError(t, e.Reset(buildState(t, m.policy, testHeader(1), m.objects())))
 		if m.dice.Roll(2) == 0 {
@@ -34,6 +35,9 @@ func TestSearchFindsWhatChecksAllow(t *testing.T) {
 		model, now := m.model(), e.Now()
 		for _, q := range m.questions()[:6] {
 			for _, sought := range []Sought{SoughtSubjects, SoughtResources, SoughtActions} {
+				if sought == SoughtResources {
+					q.Properties = "" // of what is looked for there are none
+				}
 				s := Search{Sought: sought, Question: asQuestion(q), Limit: 1 + m.dice.Roll(4)}
 				got := searchAll(t, e, s)
 				want := allowed(m, model, s, now)
@@ -92,6 +96,9 @@ func allowed(m *machine, model policiestest.Model, s Search, now time.Time) []st
 		q := policiestest.Question{
 			SubjectType: s.Question.SubjectType, Subject: s.Question.Subject, Action: s.Question.Action,
 			ResourceType: s.Question.ResourceType, ResourceID: s.Question.ResourceID,
+		}
+		if r := s.Question.Request; r != nil {
+			q.Context, q.Properties = string(r.Context), string(r.ResourceProperties)
 		}
 		switch s.Sought {
 		case SoughtSubjects:

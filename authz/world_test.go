@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/policies"
@@ -51,6 +52,16 @@ func newTestPolicy(tb testing.TB, c policies.Catalogue) *Policy {
 	p, err := NewPolicy(context.Background(), source)
 	require.NoError(tb, err)
 	return p
+}
+
+// guardedPolicy is p with the guardrails of tests.
+func guardedPolicy(tb testing.TB, p *Policy) *Policy {
+	tb.Helper()
+	source, err := p.Source().WithGuardrails(policiestest.Guardrails())
+	require.NoError(tb, err)
+	guarded, err := NewPolicy(context.Background(), source)
+	require.NoError(tb, err)
+	return guarded
 }
 
 // object is one object; a nil body deletes.
@@ -150,16 +161,20 @@ func testHeader(r policies.Revision) Header {
 }
 
 func asQuestion(q policiestest.Question) Question {
-	return Question{
+	asked := Question{
 		SubjectType: q.SubjectType, Subject: q.Subject, Action: q.Action,
 		ResourceType: q.ResourceType, ResourceID: q.ResourceID,
 	}
+	if q.Context != "" || q.Properties != "" {
+		asked.Request = &Request{Context: jsontext.Value(q.Context), ResourceProperties: jsontext.Value(q.Properties)}
+	}
+	return asked
 }
 
 // expected is the model's answer as the engine should give it.
 func expected(a policiestest.Answer, r policies.Revision) Decision {
 	return Decision{
 		Allow: a.Decision, Reason: a.Reason, Level: a.Level, Roles: a.Roles, Policies: a.Policies,
-		Owner: a.Owner, Revision: r, ValidUntil: a.ValidUntil,
+		Owner: a.Owner, Revision: r, ValidUntil: a.ValidUntil, Guardrail: a.Guardrail, Observed: a.Observed,
 	}
 }

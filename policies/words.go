@@ -117,6 +117,7 @@ const (
 	ReasonCollaborationRemoved   Reason = "collaboration_removed"
 	ReasonNotShared              Reason = "not_shared"
 	ReasonActionNotGranted       Reason = "action_not_granted"
+	ReasonGuardrail              Reason = "guardrail"
 	ReasonInvalidRequest         Reason = "invalid_request"
 	ReasonRevisionNotReached     Reason = "revision_not_reached"
 )

@@ -47,14 +47,14 @@ func (s *sight) may(ctx context.Context, action policies.ActionName, resource po
 	if known, ok := s.known[need]; ok {
 		return known, nil
 	}
-	d, err := s.a.engine.Check(ctx, 0, authz.Question{
+	may, err := s.a.engine.Right(ctx, authz.Question{
 		SubjectType: "account", Subject: string(s.member), Action: string(action), ResourceType: string(resource.Type), ResourceID: resource.ID,
 	})
 	if err != nil {
 		return false, err
 	}
-	s.known[need] = d.Allow
-	return d.Allow, nil
+	s.known[need] = may
+	return may, nil
 }
 
 func (s *sight) onAccount(ctx context.Context, action policies.ActionName) (bool, error) {

@@ -22,6 +22,10 @@ func AppendDecision(dst []byte, d *authz.Decision) []byte {
 		dst = append(dst, `,"roles":`...)
 		dst = appendTexts(dst, d.Roles)
 	}
+	if d.Reason == policies.ReasonGuardrail {
+		dst = append(dst, `,"guardrail":`...)
+		dst = appendTexts(dst, d.Guardrail)
+	}
 	if d.Reason == policies.ReasonGranted {
 		dst = append(dst, `,"policies":`...)
 		dst = appendTexts(dst, d.Policies)

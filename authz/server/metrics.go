@@ -36,7 +36,7 @@ var reasons = []policies.Reason{
 	policies.ReasonUnknownAction, policies.ReasonNoCollaboration, policies.ReasonCollaborationPending,
 	policies.ReasonCollaborationSuspended, policies.ReasonCollaborationLeft, policies.ReasonCollaborationRejected,
 	policies.ReasonCollaborationExpired, policies.ReasonCollaborationRemoved, policies.ReasonNotShared,
-	policies.ReasonActionNotGranted, policies.ReasonInvalidRequest, policies.ReasonRevisionNotReached,
+	policies.ReasonActionNotGranted, policies.ReasonGuardrail, policies.ReasonInvalidRequest, policies.ReasonRevisionNotReached,
 }
 
 // metrics count what was answered. Counters of decisions are found once, so that a

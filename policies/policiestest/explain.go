@@ -28,7 +28,7 @@ type GroupRoles struct {
 // Explain is what explains m.Check(q, now), nil if nothing does: no roles were
 // looked for.
 func (m Model) Explain(q Question, now time.Time) *Explanation {
-	answer := m.Check(q, now)
+	answer := m.check(q, now) // guardrails take nothing away from an explanation
 	looked := []policies.Reason{policies.ReasonGranted, policies.ReasonActionNotGranted, policies.ReasonNotShared}
 	if !slices.Contains(looked, answer.Reason) {
 		return nil

@@ -10,6 +10,9 @@ import (
 // Question is one check.
 type Question struct {
 	SubjectType, Subject, Action, ResourceType, ResourceID string
+	// Context of the request, and properties of the resource, in JSON; empty: none. They
+	// decide nothing but with guardrails.
+	Context, Properties string
 }
 
 // Answer is all that a check answers but the revision. Fields that do not stand
@@ -22,6 +25,8 @@ type Answer struct {
 	Policies   []policies.PolicyID
 	Owner      policies.AccountID
 	ValidUntil string // RFC 3339
+	Guardrail  []string
+	Observed   []string // what guardrails would have denied; no part of the answer at a door
 }
 
 // Model answers questions about documents and a catalogue, straight from
@@ -29,10 +34,20 @@ type Answer struct {
 type Model struct {
 	Catalogue policies.Catalogue
 	Documents []policies.Document
+	// Guarded: [Guardrails] are in force.
+	Guarded bool
 }
 
 // Check answers q at the instant now: domain.md, The check, 1 to 5.
 func (m Model) Check(q Question, now time.Time) Answer {
+	answer := m.check(q, now)
+	if m.Guarded {
+		answer = m.guard(q, answer)
+	}
+	return answer
+}
+
+func (m Model) check(q Question, now time.Time) Answer {
 	if !m.subjectIsKnown(q) { // 1
 		return Answer{Reason: policies.ReasonUnknownSubject}
 	}

@@ -15,6 +15,7 @@ func (w World) Question(d Dice) Question {
 		ResourceType: string(r.Type),
 		ResourceID:   r.ID,
 	}
+	q = q.With(d)
 	if !chance(d, 8) {
 		return q
 	}
@@ -31,6 +32,16 @@ func (w World) Question(d Dice) Question {
 	case 4:
 		q.ResourceID = odd
 	}
+	return q
+}
+
+// With is q with what guardrails read, or without.
+func (q Question) With(d Dice) Question {
+	q.Context = pick(d, []string{
+		"", `{}`, `{"ticket":"OPS-1"}`, `{"ticket":"OPS-2","time":"2026-01-01T00:00:00Z"}`, `{"ticket":false}`, `{"Ticket":"x","ticket":null}`,
+		`{"ticket":{"№":[[{"":[]}],-0.0,1e400,"\u0000💥"]}}`,
+	})
+	q.Properties = pick(d, []string{"", "", `{"even":1}`, `{"even":false,"odd":{"even":true}}`})
 	return q
 }
 
