@@ -43,7 +43,9 @@ func (s *Server) ServeSearch(searcher authz.Searcher) http.Handler {
 
 // searchAnswer is found as it is sent, signed.
 func (s *Server) searchAnswer(found authz.Found, from posted) ([]byte, error) {
-	answer := wire.SearchResponse{Platform: s.o.Source.State().Platform(), Revision: found.Revision, IDs: found.IDs}
+	answer := wire.SearchResponse{
+		Platform: s.o.Source.State().Platform(), Revision: found.Revision, IDs: found.IDs, Guarded: found.Guarded,
+	}
 	if found.Next != nil {
 		answer.Next = &wire.SearchPlace{Revision: found.Next.Revision, After: found.Next.After}
 	}

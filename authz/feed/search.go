@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/signing"
@@ -34,6 +36,11 @@ type SearchQuestion struct {
 	Action       string `json:"action"`
 	ResourceType string `json:"resource_type"`
 	Resource     string `json:"resource"`
+	// What guardrails read beside it.
+	Context            jsontext.Value `json:"context,omitzero"`
+	SubjectProperties  jsontext.Value `json:"subject_properties,omitzero"`
+	ActionProperties   jsontext.Value `json:"action_properties,omitzero"`
+	ResourceProperties jsontext.Value `json:"resource_properties,omitzero"`
 }
 
 // SearchPlace is an [authz.Place] on its way.
@@ -48,6 +55,7 @@ type SearchResponse struct {
 	Revision policies.Revision `json:"revision"`
 	IDs      []string          `json:"ids"`
 	Next     *SearchPlace      `json:"next,omitempty"`
+	Guarded  bool              `json:"guarded,omitzero"`
 	// Signatures are of all bytes of the answer before them, see [AnswerText].
 	Signatures signing.Signatures `json:"signatures,omitempty"`
 }
@@ -60,6 +68,10 @@ func NewSearchRequest(s authz.Search) SearchRequest {
 			SubjectType: s.Question.SubjectType, Subject: s.Question.Subject, Action: s.Question.Action,
 			ResourceType: s.Question.ResourceType, Resource: s.Question.ResourceID,
 		},
+	}
+	if came := s.Question.Request; came != nil {
+		r.Asked.Context, r.Asked.SubjectProperties = came.Context, came.SubjectProperties
+		r.Asked.ActionProperties, r.Asked.ResourceProperties = came.ActionProperties, came.ResourceProperties
 	}
 	if s.From != nil {
 		r.From = &SearchPlace{s.From.Revision, s.From.After}
@@ -74,6 +86,10 @@ func (r SearchRequest) Search() (authz.Search, error) {
 		Question: authz.Question{
 			SubjectType: r.Asked.SubjectType, Subject: r.Asked.Subject, Action: r.Asked.Action,
 			ResourceType: r.Asked.ResourceType, ResourceID: r.Asked.Resource,
+			Request: &authz.Request{
+				Context: r.Asked.Context, SubjectProperties: r.Asked.SubjectProperties,
+				ActionProperties: r.Asked.ActionProperties, ResourceProperties: r.Asked.ResourceProperties,
+			},
 		},
 	}
 	if r.From != nil {
@@ -118,7 +134,7 @@ func (c *Client) Search(ctx context.Context, least policies.Revision, s authz.Se
 	if err != nil {
 		return authz.Found{}, c.notAnswered(ctx, SearchPath, err)
 	}
-	found := authz.Found{Revision: answer.Revision, IDs: answer.IDs}
+	found := authz.Found{Revision: answer.Revision, IDs: answer.IDs, Guarded: answer.Guarded}
 	if answer.Next != nil {
 		found.Next = &authz.Place{Revision: answer.Revision, After: answer.Next.After}
 	}

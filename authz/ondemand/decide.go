@@ -43,8 +43,12 @@ func (e *Engine) remember(r *root, q *authz.Question) (authz.Decision, bool) {
 	if ok, _ := r.usable(f); !ok || !f.permissions.Fresh(e.Now()) {
 		return authz.Decision{}, false
 	}
+	d := f.permissions.Decide(catalogueView{r}, q)
+	if d.Allow && r.generation.policy.Guards(q.Action) {
+		return authz.Decision{}, false // it takes the account, and all of the request
+	}
 	e.metrics.count(layerMemory, kindPermissions, outcomeHit)
-	return f.permissions.Decide(catalogueView{r}, q), true
+	return d, true
 }
 
 // Decide implements [authz.Decider]. When neither memory nor Redis nor the admin
@@ -104,7 +108,7 @@ func (q *quest) depart() (led []memoryKey, following bool) {
 	for i := range q.tasks {
 		t := &q.tasks[i]
 		t.followed = nil
-		if !t.cacheable() {
+		if !q.cacheable(t) {
 			continue
 		}
 		k := memoryKey{generation: q.root.generation.id, name: permissionsOf(t.subject, t.resource)}
@@ -174,7 +178,7 @@ func (q *quest) follow(ctx context.Context) error {
 func (q *quest) compute(ctx context.Context) error {
 	for i := range q.tasks {
 		t := &q.tasks[i]
-		if !t.cacheable() || t.followed != nil {
+		if !q.cacheable(t) || t.followed != nil {
 			continue
 		}
 		n := permissionsOf(t.subject, t.resource)
@@ -214,7 +218,7 @@ func (q *quest) answer(ctx context.Context) ([]authz.Decision, error) {
 	for i := range q.tasks {
 		t := &q.tasks[i]
 		v := q.view(t)
-		if t.cacheable() {
+		if q.cacheable(t) {
 			if f := q.fact(permissionsOf(t.subject, t.resource)); f != nil {
 				decisions[i] = f.permissions.Decide(v, t.question)
 				if v.err != nil {
@@ -223,7 +227,7 @@ func (q *quest) answer(ctx context.Context) ([]authz.Decision, error) {
 				continue
 			}
 		}
-		d, err := q.root.generation.policy.Decision(ctx, v, q.now, *t.question)
+		d, err := q.engine.guard.Decide(ctx, v, q.now, *t.question)
 		if err == nil {
 			err = v.err
 		}

@@ -29,6 +29,7 @@ type Engine struct {
 	filler   *filler // nil without Redis
 	flights  flights
 	metrics  *metrics
+	guard    *authz.Guard
 
 	root        atomic.Pointer[root]
 	generations atomic.Uint32
@@ -54,6 +55,9 @@ func New(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("on-demand engine: make the cache: %w", err)
 	}
 	if e.metrics, err = newMetrics(o.Registerer, e); err != nil {
+		return nil, errors.Join(fmt.Errorf("on-demand engine: register metrics: %w", err), e.Close())
+	}
+	if e.guard, err = authz.NewGuard(o.Registerer); err != nil {
 		return nil, errors.Join(fmt.Errorf("on-demand engine: register metrics: %w", err), e.Close())
 	}
 	e.feed, err = feed.New(feed.Options{

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -131,6 +132,16 @@ func policyOf(tb testing.TB, c policies.Catalogue) *authz.Policy {
 	return p
 }
 
+// guardedPolicy is testPolicy with the guardrails of tests.
+func guardedPolicy(tb testing.TB) *authz.Policy {
+	tb.Helper()
+	source, err := testPolicy(tb).Source().WithGuardrails(policiestest.Guardrails())
+	require.NoError(tb, err)
+	p, err := authz.NewPolicy(context.Background(), source)
+	require.NoError(tb, err)
+	return p
+}
+
 func object(tb testing.TB, kind policies.Kind, owner policies.AccountID, id string, body any) policies.Object {
 	tb.Helper()
 	o, err := policies.NewObject(kind, owner, id, body)
@@ -177,6 +188,7 @@ func stateOf(tb testing.TB, p *authz.Policy, revision policies.Revision, docs []
 func asQuestion(q policiestest.Question) authz.Question {
 	return authz.Question{
 		SubjectType: q.SubjectType, Subject: q.Subject, Action: q.Action, ResourceType: q.ResourceType, ResourceID: q.ResourceID,
+		Request: &authz.Request{Context: jsontext.Value(q.Context), ResourceProperties: jsontext.Value(q.Properties)},
 	}
 }
 
@@ -184,7 +196,7 @@ func asQuestion(q policiestest.Question) authz.Question {
 func expected(a policiestest.Answer, r policies.Revision) authz.Decision {
 	return authz.Decision{
 		Allow: a.Decision, Reason: a.Reason, Level: a.Level, Roles: a.Roles, Policies: a.Policies,
-		Owner: a.Owner, Revision: r, ValidUntil: a.ValidUntil,
+		Owner: a.Owner, Revision: r, ValidUntil: a.ValidUntil, Guardrail: a.Guardrail, Observed: a.Observed,
 	}
 }
 

@@ -29,7 +29,7 @@ func (q *quest) missingFor(t *task, add func(name)) {
 		return
 	}
 	wanted := permissionsOf(t.subject, t.resource)
-	if t.cacheable() {
+	if q.cacheable(t) {
 		if p := q.fact(wanted); p != nil {
 			if q.needsAccount(t) {
 				q.missingAccount(p.owner, add)
@@ -52,7 +52,7 @@ func (q *quest) missingFor(t *task, add func(name)) {
 		return
 	}
 	id := ownerID(t.resource, owner)
-	if t.cacheable() && q.old[wanted] != nil {
+	if q.cacheable(t) && q.old[wanted] != nil {
 		if q.stamp(id) == nil {
 			add(stampOf(id))
 			return

@@ -62,7 +62,8 @@ func newFleet(t *testing.T, p *authz.Policy, dice policiestest.Dice) *fleet {
 func (f *fleet) record(r policies.Revision) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.docs[r] = policiestest.Model{Catalogue: f.admin.state().Policy().Source().Catalogue, Documents: f.history.docs}
+	inForce := f.admin.state().Policy().Source()
+	f.docs[r] = policiestest.Model{Catalogue: inForce.Catalogue, Documents: f.history.docs, Guarded: len(inForce.Guardrails()) > 0}
 }
 
 func (f *fleet) model(r policies.Revision) policiestest.Model {
@@ -71,10 +72,20 @@ func (f *fleet) model(r policies.Revision) policiestest.Model {
 	return f.docs[r]
 }
 
+// put puts another policy in force.
+func (f *fleet) put(t *testing.T, p *authz.Policy) {
+	t.Helper()
+	f.apply(t, object(t, policies.KindPolicyInForce, "", "policy_in_force", p.Source()))
+}
+
 // change takes a step, and gives the revision that it made.
 func (f *fleet) change(t *testing.T) policies.Revision {
 	t.Helper()
-	objects := f.history.step(t)
+	return f.apply(t, f.history.step(t)...)
+}
+
+func (f *fleet) apply(t *testing.T, objects ...policies.Object) policies.Revision {
+	t.Helper()
 	r := f.admin.change(t, objects...)
 	f.record(r)
 	f.admin.mu.Lock()
@@ -177,7 +188,7 @@ func (f *fleet) poison(t *testing.T, dice policiestest.Dice) {
 // random changes, restarts, flushes and poisoned entries.
 func TestAnswersAreTheTruthOfTheirRevision(t *testing.T) {
 	t.Parallel()
-	p := testPolicy(t)
+	inForce := []*authz.Policy{testPolicy(t), guardedPolicy(t)}
 	worlds, steps := 5, 20
 	if testing.Short() {
 		worlds, steps = 2, 10
@@ -186,8 +197,11 @@ func TestAnswersAreTheTruthOfTheirRevision(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			dice := policiestest.SeededDice(uint64(seed))
-			f := newFleet(t, p, dice)
-			for range steps {
+			f := newFleet(t, inForce[seed%2], dice)
+			for step := range steps {
+				if step == steps/2 {
+					f.put(t, inForce[1-seed%2])
+				}
 				least := f.change(t)
 				if dice.Roll(2) == 0 {
 					least = 0

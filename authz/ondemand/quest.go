@@ -60,8 +60,11 @@ func newTask(q *authz.Question) task {
 	return t
 }
 
-// cacheable tells whether t is answered from permissions.
-func (t *task) cacheable() bool { return t.subjectMay && t.resourceMay && !t.question.Explain }
+// cacheable tells whether t is answered from permissions at q's root: not if Rego is to
+// look at the whole of it.
+func (q *quest) cacheable(t *task) bool {
+	return t.subjectMay && t.resourceMay && !t.question.Explain && !q.root.generation.policy.Guards(t.question.Action)
+}
 
 // subjectType is the one type of subject that there is (domain.md, Words).
 const subjectType = "account"

@@ -23,7 +23,7 @@ func (a *API) searchOf(sought authz.Sought) func(http.ResponseWriter, *http.Requ
 			if err != nil {
 				return err
 			}
-			found, err := a.searcher.Search(r.Context(), max(least, asked.context.min), asked.search())
+			found, err := a.searcher.Search(r.Context(), max(least, asked.context.min), asked.search(r))
 			if err != nil {
 				return err
 			}
@@ -35,17 +35,10 @@ func (a *API) searchOf(sought authz.Sought) func(http.ResponseWriter, *http.Requ
 }
 
 // search is what is asked of the searcher.
-func (s *searchRequest) search() authz.Search {
-	search := authz.Search{
-		Sought: s.sought,
-		Question: authz.Question{
-			SubjectType: s.subject.kind, Subject: s.subject.id, Action: s.action.id,
-			ResourceType: s.resource.kind, ResourceID: s.resource.id,
-		},
-		Limit: s.limit,
-		From:  s.from,
-	}
-	return search
+func (s *searchRequest) search(r *http.Request) authz.Search {
+	q := s.question(r)
+	q.Explain = false
+	return authz.Search{Sought: s.sought, Question: q, Limit: s.limit, From: s.from}
 }
 
 // appendFound appends a Search API Response. There is a page where one was asked
@@ -54,7 +47,7 @@ func (s *searchRequest) appendFound(dst []byte, found *authz.Found) []byte {
 	dst = append(dst, '{')
 	if s.paged || found.Next != nil {
 		dst = append(dst, `"page":{"next_token":`...)
-		dst = appendText(dst, s.token(found.Next))
+		dst = appendText(dst, s.token(found))
 		dst = append(dst, `,"count":`...)
 		dst = strconv.AppendInt(dst, int64(len(found.IDs)), 10)
 		dst = append(dst, `},`...)
