@@ -41,6 +41,7 @@ func (a *authorization) Check(ctx context.Context, asked *authv3.CheckRequest) (
 	sent := headers(from)
 	match, err := a.options.Routes.Match(&routes.Request{
 		Method: from.GetMethod(), Target: from.GetPath(), Header: sent, Claims: claims(asked),
+		Address: asked.GetAttributes().GetSource().GetAddress().GetSocketAddress().GetAddress(),
 	})
 	var denied *routes.DeniedError
 	switch {
@@ -51,7 +52,7 @@ func (a *authorization) Check(ctx context.Context, asked *authv3.CheckRequest) (
 	case match.Public:
 		return &authv3.CheckResponse{Status: &statusv1.Status{Code: int32(codes.OK)}}, nil
 	}
-	match.Question.Request = &authz.Request{ID: from.GetHeaders()["x-request-id"], RemoteAddr: caller(ctx)}
+	match.Question.Request = &authz.Request{Context: match.Context, ID: from.GetHeaders()["x-request-id"], RemoteAddr: caller(ctx)}
 	least, err := server.DemandedBy(sent)
 	if err != nil {
 		return nil, err

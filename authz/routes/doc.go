@@ -17,6 +17,18 @@
 // header and {claim:NAME} a claim of a token that the proxy verified; where one of them
 // is absent, the request is denied.
 //
+// # Context
+//
+// Guardrails read the check's context. In it are method and path (without the query,
+// and with escapes resolved), address where the door knows where the request came from
+// (Envoy's says), and what the mapping names, for one route or for all:
+//
+//	context:
+//	  ticket: "{header:X-Ticket}"
+//	  team: "{claim:team}"
+//
+// Of these, what is absent in a request, or stands there twice, is absent in the context.
+//
 // # Paths
 //
 // A proxy, usher and the service behind must read a path in one way. So a path that

@@ -3,11 +3,14 @@ package routes
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/goccy/go-yaml"
 
 	"github.com/usher-authz/usher/authz"
@@ -30,6 +33,7 @@ type route struct {
 	action  template
 	kind    string
 	id      template
+	context map[string]template
 }
 
 // segment is one part of a route's path: text, a name for whatever stands there, or a
@@ -42,17 +46,19 @@ type segment struct {
 
 // file is the YAML of a mapping.
 type file struct {
-	Subject string      `yaml:"subject"`
-	Routes  []fileRoute `yaml:"routes"`
+	Subject string            `yaml:"subject"`
+	Context map[string]string `yaml:"context"`
+	Routes  []fileRoute       `yaml:"routes"`
 }
 
 type fileRoute struct {
-	Methods  []string     `yaml:"methods"`
-	Path     string       `yaml:"path"`
-	Public   bool         `yaml:"public"`
-	Subject  string       `yaml:"subject"`
-	Action   string       `yaml:"action"`
-	Resource fileResource `yaml:"resource"`
+	Methods  []string          `yaml:"methods"`
+	Path     string            `yaml:"path"`
+	Public   bool              `yaml:"public"`
+	Subject  string            `yaml:"subject"`
+	Action   string            `yaml:"action"`
+	Resource fileResource      `yaml:"resource"`
+	Context  map[string]string `yaml:"context"`
 }
 
 type fileResource struct {
@@ -76,6 +82,9 @@ func Parse(data []byte) (*Routes, error) {
 	for i, from := range f.Routes {
 		if from.Subject == "" {
 			from.Subject = f.Subject
+		}
+		if from.Context == nil && !from.Public {
+			from.Context = f.Context
 		}
 		r, problems := from.parse()
 		if key := r.key(); seen[key] > 0 {
@@ -124,8 +133,8 @@ func (f *fileRoute) parse() (r route, errs []error) {
 	r.path, params, err = parsePath(f.Path)
 	problem(err)
 	if f.Public {
-		if f.Action != "" || f.Resource != (fileResource{}) {
-			problem(errors.New("a public route has no action and no resource: nothing is checked"))
+		if f.Action != "" || f.Resource != (fileResource{}) || f.Context != nil {
+			problem(errors.New("a public route has no action, no resource and no context: nothing is checked"))
 		}
 		return r, errs
 	}
@@ -139,6 +148,13 @@ func (f *fileRoute) parse() (r route, errs []error) {
 	r.subject = named("subject", f.Subject)
 	r.action = named("action", f.Action)
 	r.id = named("resource.id", f.Resource.ID)
+	r.context = map[string]template{}
+	for _, name := range slices.Sorted(maps.Keys(f.Context)) {
+		if !names.MatchString(name) || slices.Contains(ownContext, name) {
+			problem(fmt.Errorf("context.%s: the name is none of letters, digits and _, or has a meaning of its own", name))
+		}
+		r.context[name] = named("context."+name, f.Context[name])
+	}
 	if !slices.Contains(policies.ResourceTypes, policies.ResourceType(r.kind)) {
 		problem(fmt.Errorf("resource.type %q is none of %v", r.kind, policies.ResourceTypes))
 	}
@@ -179,16 +195,22 @@ func parsePath(text string) (path []segment, params []string, err error) {
 // Request is what a proxy asks about.
 type Request struct {
 	Method string
-	Target string              // path and query, as the proxy got them
-	Header map[string][]string // by canonical name
-	Claims map[string]any      // of a token that the proxy has verified
+	Target string // path and query, as the proxy got them
+	// Address is where the original request came from; empty: the proxy does not say.
+	Address string
+	Header  map[string][]string // by canonical name
+	Claims  map[string]any      // of a token that the proxy has verified
 }
 
 // Match is what a request comes to.
 type Match struct {
 	Public   bool // nothing is to be checked
 	Question authz.Question
+	Context  jsontext.Value // of the question, for guardrails
 }
+
+// ownContext are the names in a context that a mapping cannot give.
+var ownContext = []string{"method", "path", "explain", "min_revision"}
 
 // DeniedError is a request that no route lets come to a check. Status is 401 where it
 // does not say who is asking, else 403. The text is for people.
@@ -212,7 +234,7 @@ func (rs *Routes) Match(r *Request) (Match, error) {
 			continue
 		}
 		if params, ok := route.matches(parts); ok {
-			return route.question(r, params)
+			return route.question(r, params, parts)
 		}
 	}
 	return Match{}, &DeniedError{http.StatusForbidden, "No route allows this method on this path."}
@@ -234,7 +256,7 @@ func (r *route) matches(parts []string) (map[string]string, bool) {
 	return params, len(parts) == len(r.path)
 }
 
-func (r *route) question(request *Request, params map[string]string) (Match, error) {
+func (r *route) question(request *Request, params map[string]string, parts []string) (Match, error) {
 	if r.public {
 		return Match{Public: true}, nil
 	}
@@ -250,12 +272,42 @@ func (r *route) question(request *Request, params map[string]string) (Match, err
 	if err != nil {
 		return Match{}, &DeniedError{http.StatusForbidden, "It is not known on what: " + err.Error() + "."}
 	}
-	return Match{Question: authz.Question{
-		SubjectType: "account", Subject: subject, Action: action, ResourceType: r.kind, ResourceID: id,
-	}}, nil
+	context, err := r.contextOf(request, params, parts)
+	if err != nil {
+		return Match{}, err
+	}
+	return Match{
+		Question: authz.Question{SubjectType: "account", Subject: subject, Action: action, ResourceType: r.kind, ResourceID: id},
+		Context:  context,
+	}, nil
+}
+
+// contextOf is what guardrails read of the request: what it was, and what the mapping
+// names. What is absent is left out.
+func (r *route) contextOf(request *Request, params map[string]string, parts []string) (jsontext.Value, error) {
+	context := map[string]string{"method": request.Method, "path": "/" + strings.Join(parts, "/")}
+	if request.Address != "" {
+		context["address"] = request.Address
+	}
+	for name, from := range r.context {
+		if value, err := from.fill(request, params); err == nil {
+			context[name] = value
+		} else {
+			delete(context, name)
+		}
+	}
+	text, err := json.Marshal(context, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+	if err != nil {
+		return nil, fmt.Errorf("put the context together: %w", err)
+	}
+	return text, nil
 }
 
 // Denial says to people why d denies q.
 func Denial(q *authz.Question, d *authz.Decision) string {
-	return fmt.Sprintf("%s may not do %s on the %s %s: %s.", q.Subject, q.Action, q.ResourceType, q.ResourceID, d.Reason)
+	why := string(d.Reason)
+	if len(d.Guardrail) > 0 {
+		why = strings.Join(d.Guardrail, "; ")
+	}
+	return fmt.Sprintf("%s may not do %s on the %s %s: %s.", q.Subject, q.Action, q.ResourceType, q.ResourceID, why)
 }

@@ -60,6 +60,7 @@ func TestMatch(t *testing.T) {
 		method, path, _ := strings.Cut(target, " ")
 		got, err := ask(method, path)
 		require.NoError(t, err, target)
+		got.Context = nil
 		require.Equal(t, want, got, target)
 	}
 	for _, target := range []string{
@@ -77,6 +78,37 @@ func TestMatch(t *testing.T) {
 		require.Equal(t, 403, denied.Status)
 		require.NotEmpty(t, denied.Reason)
 	}
+}
+
+// TestContext: what guardrails read of a request.
+func TestContext(t *testing.T) {
+	t.Parallel()
+	rs, err := routes.Parse([]byte(`
+subject: s
+context: {ticket: "{header:x-ticket}", team: "team {claim:team}"}
+routes:
+  - {path: "/a/{id}", action: a, resource: {type: group, id: "{id}"}}
+  - {path: "/b/{id}", action: a, resource: {type: group, id: "{id}"}, context: {address: "{header:X-Real-Ip}", id: "{id}"}}
+  - {path: "/c", action: a, resource: {type: group, id: "c"}, context: {}}
+  - {path: "/d", public: true}
+`))
+	require.NoError(t, err)
+	for target, want := range map[string]string{
+		"/a/x?ticket=9": `{"address":"10.0.0.1","method":"GET","path":"/a/x","team":"team blue","ticket":"OPS \"1\""}`,
+		"/b/%41%20b":    `{"id":"A b","method":"GET","path":"/b/A b"}`,
+		"/c":            `{"address":"10.0.0.1","method":"GET","path":"/c"}`,
+		"/d":            ``,
+	} {
+		match, err := rs.Match(&routes.Request{
+			Method: "GET", Target: target, Address: "10.0.0.1", Claims: map[string]any{"team": "blue"},
+			Header: map[string][]string{"X-Ticket": {`OPS "1"`}, "X-Real-Ip": {"10.0.0.2", "10.0.0.3"}},
+		})
+		require.NoError(t, err, target)
+		require.Equal(t, want, string(match.Context), target)
+	}
+	match, err := rs.Match(&routes.Request{Method: "GET", Target: "/a/x", Header: map[string][]string{"X-Ticket": {"\xff"}}})
+	require.NoError(t, err)
+	require.Equal(t, "{\"method\":\"GET\",\"path\":\"/a/x\",\"ticket\":\"\uFFFD\"}", string(match.Context))
 }
 
 // TestMatchOfTheUnknown: without who, or on what, there is no check.
@@ -115,6 +147,7 @@ routes:
   - {path: "/ok/{id}", action: "{other}", resource: {type: planet, id: "{header:}"}, methods: [get, ""]}
   - {path: "/ok/{name}", methods: [get, ""], public: true, action: a}
   - {path: "/x", action: "a{b", resource: {type: group, id: "a}b"}, subject: "{claim:}"}
+  - {path: "/y", action: a, resource: {type: group, id: b}, subject: s, context: {path: x, "a b": x, c: "{d}"}}
 `))
 	for _, want := range []string{
 		"route 1 (environments): the path", "route 2 (/a//b): the path", "route 3 (/a/{id}x)", "route 4 (/a/{id}/{id})", "route 5 (/a/{rest...}/b)",
@@ -122,6 +155,7 @@ routes:
 		"route 6 (/ok/{id}): action: \"{other}\": {other} is no part of the path", "route 6 (/ok/{id}): resource.id: \"{header:}\"",
 		"route 6 (/ok/{id}): resource.type \"planet\"", "route 7 (/ok/{name}): a public route has no action",
 		"route 7 (/ok/{name}): is never reached: route 6", "route 8 (/x): action: \"a{b\"", "route 8 (/x): resource.id: \"a}b\"", "route 8 (/x): subject: \"{claim:}\"",
+		"route 9 (/y): context.path: ", "route 9 (/y): context.a b: ", "route 9 (/y): context.c: ",
 	} {
 		require.ErrorContains(t, err, want)
 	}

@@ -42,7 +42,7 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	match.Question.Request = &authz.Request{ID: requestID(r), RemoteAddr: r.RemoteAddr}
+	match.Question.Request = &authz.Request{Context: match.Context, ID: requestID(r), RemoteAddr: r.RemoteAddr}
 	decision, err := a.Ask(r.Context(), least, match.Question)
 	if err != nil {
 		return err
