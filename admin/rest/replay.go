@@ -26,10 +26,26 @@ type replayView struct {
 type loggedEvent struct {
 	Input struct {
 		Subject struct {
-			Type string `json:"type"`
+			Type       string         `json:"type"`
+			Properties jsontext.Value `json:"properties"`
 		} `json:"subject"`
+		Action   loggedProperties `json:"action"`
+		Resource loggedProperties `json:"resource"`
+		Context  jsontext.Value   `json:"context"`
 	} `json:"input"`
 	Result jsontext.Value `json:"result"`
+}
+
+type loggedProperties struct {
+	Properties jsontext.Value `json:"properties"`
+}
+
+// objectIn is v, or nothing where a mask put something else in its place.
+func objectIn(v jsontext.Value) jsontext.Value {
+	if v.Kind() != '{' {
+		return nil
+	}
+	return v
 }
 
 // loggedOwner is where an answer says who owns the resource.
@@ -44,7 +60,7 @@ func (a *API) replayOperation() {
 		id: "replay-decision", method: http.MethodGet, path: "/decisions/{decision}/replay", tag: tagDecisions,
 		summary: "Decide a logged decision again, as it was and at present",
 		description: "Why was this denied, and would it be today? The same question at the logged revision, rebuilt out of the log of changes, " +
-			"and at the present one. An event that does not say what was asked, because it was masked or is another document's, is a 422.",
+			"and at the present one, guardrails included, which read the logged context. An event that does not say what was asked, because it was masked or is another document's, is a 422.",
 		scope: policies.ScopeAudit, who: whoServices, errors: []int{http.StatusUnprocessableEntity},
 	}, a.replayDecision)
 }
@@ -62,6 +78,10 @@ func (a *API) replayDecision(ctx context.Context, _ *request, p *decisionPath, _
 	q := authz.Question{
 		SubjectType: event.Input.Subject.Type, Subject: logged.Subject, Action: logged.Action,
 		ResourceType: logged.ResourceType, ResourceID: logged.ResourceID, Explain: true,
+		Request: &authz.Request{ // guardrails read it; what was masked is not there to read
+			Context: objectIn(event.Input.Context), SubjectProperties: objectIn(event.Input.Subject.Properties),
+			ActionProperties: objectIn(event.Input.Action.Properties), ResourceProperties: objectIn(event.Input.Resource.Properties),
+		},
 	}
 	if err := a.fresh(ctx); err != nil {
 		return nil, err

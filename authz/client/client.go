@@ -91,6 +91,9 @@ type Question struct {
 	Account  policies.AccountID
 	Action   policies.ActionName
 	Resource policies.Resource
+	// Context is what the platform's guardrails read: a ticket, an address. It decides
+	// nothing else.
+	Context map[string]any
 }
 
 // Decision is the answer. What it rests on is in the fields of api.md (Check API).
@@ -103,6 +106,8 @@ type Decision struct {
 	Owner      policies.AccountID
 	Revision   policies.Revision
 	ValidUntil string // RFC 3339; empty: until something changes
+	// Guardrail is why guardrails deny what the roles allow; only with that reason.
+	Guardrail []string
 }
 
 // StatusError is an answer that is none: do not do what was asked about. Find it
@@ -187,9 +192,10 @@ func (c *Client) try(ctx context.Context, body []byte) (Decision, error) {
 
 // evaluation is an AuthZEN request.
 type evaluation struct {
-	Subject  entity `json:"subject"`
-	Action   action `json:"action"`
-	Resource entity `json:"resource"`
+	Subject  entity         `json:"subject"`
+	Action   action         `json:"action"`
+	Resource entity         `json:"resource"`
+	Context  map[string]any `json:"context,omitzero"`
 }
 
 type entity struct {
@@ -206,6 +212,7 @@ func evaluationOf(q Question) evaluation {
 		Subject:  entity{"account", string(q.Account)},
 		Action:   action{q.Action},
 		Resource: entity{string(q.Resource.Type), q.Resource.ID},
+		Context:  q.Context,
 	}
 }
 
@@ -220,12 +227,13 @@ type answer struct {
 		Owner      policies.AccountID  `json:"owner"`
 		Revision   policies.Revision   `json:"revision"`
 		ValidUntil string              `json:"valid_until"`
+		Guardrail  []string            `json:"guardrail"`
 	} `json:"context"`
 }
 
 func (a *answer) decision() Decision {
 	return Decision{
 		Allow: a.Decision, Reason: a.Context.Reason, Level: a.Context.Level, Roles: a.Context.Roles, Policies: a.Context.Policies,
-		Owner: a.Context.Owner, Revision: a.Context.Revision, ValidUntil: a.Context.ValidUntil,
+		Owner: a.Context.Owner, Revision: a.Context.Revision, ValidUntil: a.Context.ValidUntil, Guardrail: a.Context.Guardrail,
 	}
 }

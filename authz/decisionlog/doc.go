@@ -24,6 +24,11 @@
 // result, as strings or as objects {"op": "remove" or "upsert", "path", "value"}. An
 // event whose rules fail is not written: it might hold what they were to take out.
 //
+// # Guardrails
+//
+// What they read stands in the input. Why they deny stands in the result; why those that
+// only observe would have, in custom.observed.
+//
 // # What is not in the log
 //
 // Context and properties of more than 16 KiB, which are named in erased; what is longer

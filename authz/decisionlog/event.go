@@ -38,8 +38,32 @@ func appendEvent(dst, labels []byte, r *record) []byte {
 	dst = r.at.UTC().AppendFormat(dst, time.RFC3339Nano)
 	dst = append(dst, `","metrics":{"timer_server_handler_ns":`...)
 	dst = append(strconv.AppendInt(dst, r.took.Nanoseconds(), 10), '}')
+	return append(appendCustom(dst, r), '}')
+}
+
+// appendCustom appends what OPA's format has no place for: the caller's id, and what
+// guardrails that only observe would have denied.
+func appendCustom(dst []byte, r *record) []byte {
+	if r.ids[0] == "" && len(r.decision.Observed) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"custom":{`...)
 	if r.ids[0] != "" {
-		dst = append(text(append(dst, `,"custom":{"x_request_id":`...), r.ids[0]), '}')
+		dst = text(append(dst, `"x_request_id":`...), r.ids[0])
+	}
+	for i, observed := range r.decision.Observed {
+		switch {
+		case i > 0:
+			dst = append(dst, ',')
+		case r.ids[0] != "":
+			dst = append(dst, `,"observed":[`...)
+		default:
+			dst = append(dst, `"observed":[`...)
+		}
+		dst = text(dst, observed)
+	}
+	if len(r.decision.Observed) > 0 {
+		dst = append(dst, ']')
 	}
 	return append(dst, '}')
 }

@@ -53,6 +53,11 @@ func newState(t require.TestingT, documents ...policies.Document) *authz.State {
 func newStateAt(t require.TestingT, revision policies.Revision, documents ...policies.Document) *authz.State {
 	inForce, err := policiestest.PolicyInForce()
 	require.NoError(t, err)
+	return newStateUnder(t, inForce, revision, documents...)
+}
+
+// newStateUnder is newStateAt under another policy.
+func newStateUnder(t require.TestingT, inForce policies.PolicyInForce, revision policies.Revision, documents ...policies.Document) *authz.State {
 	builder := authz.NewBuilder(authz.Header{Platform: platform, Revision: revision})
 	add := func(kind policies.Kind, id string, body any) {
 		object, err := policies.NewObject(kind, "", id, body)
@@ -213,6 +218,7 @@ type decision struct {
 		ValidUntil   string              `json:"valid_until"`
 		Levels       *authz.Levels       `json:"levels"`
 		MissingRoles *[]string           `json:"missing_roles"`
+		Guardrail    []string            `json:"guardrail"`
 	} `json:"context"`
 }
 

@@ -60,7 +60,7 @@ type checkCommand struct {
 	Resource    string `arg:"" help:"TYPE:ID; types: environment, group, environments, groups, account." name:"type:id"`
 	Explain     bool   `help:"Print the why as a table: which roles were found on which level."`
 	MinRevision uint64 `help:"Answer from this revision or a later one." placeholder:"N"`
-	Context     string `help:"The request's context, a JSON object, for rules that read it." placeholder:"JSON"`
+	Context     string `help:"The request's context, a JSON object, for guardrails, which read it." placeholder:"JSON"`
 	Output      string `default:"text" enum:"text,json" help:"How the answer is printed: ${enum}; json: as the sidecar gives it."`
 }
 
@@ -113,6 +113,7 @@ type decisionContext struct {
 	ValidUntil   string              `json:"valid_until"`
 	Levels       *levels             `json:"levels"`
 	MissingRoles []string            `json:"missing_roles"`
+	Guardrail    []string            `json:"guardrail"`
 }
 
 type levels struct {
@@ -175,7 +176,7 @@ func (c *checkCommand) Run(ctx context.Context, p *Process) error {
 	case c.Explain:
 		err = c.table(p.Stdout, asked, answer)
 	default:
-		_, err = fmt.Fprintln(p.Stdout, verdict(answer)+": "+string(answer.Context.Reason))
+		_, err = fmt.Fprintln(p.Stdout, strings.Join(append([]string{verdict(answer), string(answer.Context.Reason)}, answer.Context.Guardrail...), ": "))
 	}
 	if err != nil {
 		return fmt.Errorf("print the answer: %w", err)
@@ -204,6 +205,7 @@ func (c *checkCommand) table(w io.Writer, asked evaluationRequest, e evaluation)
 	d := e.Context
 	row("decision", verdict(e))
 	row("reason", string(d.Reason)+" ("+meaning(d.Reason)+")")
+	row("guardrail", strings.Join(d.Guardrail, "; "))
 	row("subject", asked.Subject.ID)
 	row("action", c.Action)
 	row("resource", c.Resource)
@@ -295,6 +297,8 @@ func meaning(r policies.Reason) string {
 		return "no role is granted on any level"
 	case policies.ReasonActionNotGranted:
 		return "the roles of the winning level do not allow the action"
+	case policies.ReasonGuardrail:
+		return "the roles allow it, and the platform's guardrails do not"
 	case policies.ReasonInvalidRequest:
 		return "the request is not well-formed"
 	case policies.ReasonRevisionNotReached:
