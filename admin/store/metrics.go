@@ -19,6 +19,7 @@ type metrics struct {
 	epochs   prometheus.Counter
 	// invitations are counted once what became of them is committed.
 	invitations *prometheus.CounterVec
+	untold      prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -50,11 +51,16 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Help: "Invitations, by what became of them: made, resent, accepted, rejected, expired; refused_owner and refused_address were beyond " +
 				"the limit of one, and grow where somebody sends too many.",
 		}, []string{"event"}),
+		untold: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "usher_news_failures_total",
+			Help: "Times that the members of an account could not be told what its changes mean to them. It is tried again; where this grows, the log " +
+				"names the account.",
+		}),
 	}
 	if registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.writes, m.lockWait, m.retries, m.unknown, m.epochs, m.invitations} {
+	for _, c := range []prometheus.Collector{m.writes, m.lockWait, m.retries, m.unknown, m.epochs, m.invitations, m.untold} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register the store's metrics: %w", err)
 		}

@@ -72,6 +72,9 @@ func (s *Store) TellNews(ctx context.Context, before time.Time, news News) error
 		owner, err := s.tellOne(ctx, before, failed, news)
 		if err != nil {
 			errs = append(errs, err)
+			if owner != "" && ctx.Err() == nil {
+				s.metrics.untold.Inc()
+			}
 			failed = append(failed, owner)
 		}
 		if owner == "" {
