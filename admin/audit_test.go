@@ -3,11 +3,29 @@ package admin_test
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json"
 	"github.com/stretchr/testify/require"
 )
+
+// The audit is read page by page as its lines are taken: what changes while they wait
+// is among them.
+func TestAuditLinesAreReadAsTheyAreTaken(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	p.account("own")
+	p.importMany(t, 10_000)
+	_, lines := p.slowly(t, "/v1/accounts/own/audit", "application/x-ndjson", "{")
+	p.do("PUT", "/v1/accounts/own/environments/late", m{"name": "late"}).want(201)
+	rest, err := io.ReadAll(lines)
+	require.NoError(t, err)
+	all := strings.Split(strings.TrimSuffix(string(rest), "\n"), "\n")
+	require.Greater(t, len(all), 10_000)
+	require.Contains(t, all[len(all)-1], `"late"`)
+}
 
 // The whole audit at once, longer than any page, is what the pages have.
 func TestAuditLines(t *testing.T) {

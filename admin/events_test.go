@@ -3,8 +3,12 @@ package admin_test
 import (
 	"bufio"
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -222,4 +226,116 @@ func TestEventsEndWithTheToken(t *testing.T) {
 		}
 	}
 	stream.ends()
+}
+
+// Ids are places in the log: a follower goes on at another server, or at the same one
+// after a restart, and misses nothing.
+func TestEventsGoOnElsewhere(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	p.account("own")
+	other := startOn(t, p.database)
+	here, there := p.follow(t, "/v1/accounts/own/events"), other.follow(t, "/v1/accounts/own/events")
+	here.next("ready")
+	there.next("ready")
+	p.do("PUT", "/v1/accounts/own/environments/e1", m{"name": "e1"}).want(201)
+	first := here.change("environment.put", "environment", "e1")
+	require.Equal(t, first, there.change("environment.put", "environment", "e1"), "the same, whichever server tells")
+	other.do("PUT", "/v1/accounts/own/environments/e2", m{"name": "e2"}).want(201)
+	here.change("environment.put", "environment", "e2")
+
+	here.cancel()
+	p.stop()
+	other.do("PUT", "/v1/accounts/own/environments/e3", m{"name": "e3"}).want(201)
+	p.run()
+	p.do("PUT", "/v1/accounts/own/environments/e4", m{"name": "e4"}).want(201)
+	for _, server := range []*platform{p, other} {
+		again := server.follow(t, "/v1/accounts/own/events", with("Last-Event-ID", first.id))
+		again.next("ready")
+		for _, id := range []string{"e2", "e3", "e4"} {
+			again.change("environment.put", "environment", id)
+		}
+	}
+	for _, id := range []string{"e2", "e3", "e4"} {
+		there.change("environment.put", "environment", id)
+	}
+}
+
+// slowly asks for something that has no end by a connection that holds little, and reads
+// up to a line that begins so.
+func (p *platform) slowly(t *testing.T, path, accept, line string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	dialer := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+	}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(p.server.URL(), "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nAuthorization: Bearer %s\r\nAccept: %s\r\n\r\n", path, p.token, accept)
+	require.NoError(t, err)
+	slow := bufio.NewReader(conn)
+	for got := ""; !strings.HasPrefix(got, line); {
+		got, err = slow.ReadString('\n')
+		require.NoError(t, err)
+	}
+	return conn, slow
+}
+
+// importMany gives the account own so many environments, each of a kilobyte in the log.
+func (p *platform) importMany(t *testing.T, environments int) {
+	t.Helper()
+	doc := policies.Document{Account: policies.Account{ID: "own", Email: "own@example.com"}}
+	for i := range environments {
+		id := fmt.Sprintf("e%05d", i)
+		doc.Environments = append(doc.Environments, policies.Environment{ID: policies.EnvironmentID(id), Name: id + strings.Repeat("😀", 190)})
+	}
+	data, err := policies.MarshalDocument(doc)
+	require.NoError(t, err)
+	p.do("POST", "/v1/import", data).want(200)
+}
+
+// A follower that does not read is written to no further than the network's buffers
+// hold, while the others hear everything; it ends, and goes on from the last event
+// that it has read.
+func TestASlowFollowerHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	const environments = 10_000
+	p := start(t)
+	p.account("own")
+	conn, slow := p.slowly(t, "/v1/accounts/own/events", "text/event-stream", "event: ready")
+	fast := p.follow(t, "/v1/accounts/own/events")
+	fast.next("ready")
+
+	p.importMany(t, environments)
+	p.do("PUT", "/v1/accounts/own/environments/last", m{"name": "last"}).want(201)
+	var heard []string
+	for last := ""; last != "last"; {
+		last = fast.next("change").data["resource"].(map[string]any)["id"].(string)
+		heard = append(heard, last)
+	}
+	require.Greater(t, len(heard), environments)
+
+	// Once the server has given it up, the slow one reads: what was on its way, and then
+	// the end.
+	eventually(t, 2*time.Minute, func() bool {
+		return strings.Contains(string(p.do("GET", "/metrics", nil).body), `usher_followers{of="changes"} 1`)
+	})
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+	text, err := io.ReadAll(slow)
+	require.NoError(t, err)
+	events := strings.Split(string(text), "\n\n")
+	events = events[:len(events)-1] // the last may be cut off
+	require.Less(t, len(events), environments)
+	id := ""
+	for _, e := range events {
+		if _, line, ok := strings.Cut(e, "id: "); ok {
+			id, _, _ = strings.Cut(line, "\n")
+		}
+	}
+	again := p.follow(t, "/v1/accounts/own/events", with("Last-Event-ID", id))
+	again.next("ready")
+	missed := heard[strings.Count(string(text[:strings.LastIndex(string(text), "\n\n")+2]), "event: change"):]
+	for _, id := range missed {
+		require.Equal(t, id, again.next("change").data["resource"].(map[string]any)["id"])
+	}
 }

@@ -232,7 +232,7 @@ func (s *Server) handler(ctx context.Context, db *store.Store) (http.Handler, er
 	s.push("the log of reads", reads.Stop)
 	api, err := rest.New(rest.Options{
 		Store: db, Engine: s.engine, Authenticator: auth, Identities: identities, Logger: o.Logger, Version: o.Version,
-		MinRevisionWait: o.MinRevisionWait, Registrar: registrar, ReadLog: reads,
+		MinRevisionWait: o.MinRevisionWait, Registrar: registrar, ReadLog: reads, Registerer: o.Registry,
 	})
 	if err != nil {
 		return nil, err

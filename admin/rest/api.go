@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/usher-authz/usher/admin/difference"
 	"github.com/usher-authz/usher/admin/events"
@@ -43,6 +44,8 @@ type Options struct {
 	ReadLog ReadLog
 	// Registrar registers accounts for holders of links; nil: nobody does.
 	Registrar Registrar
+	// Registerer takes the metrics; nil: nobody does.
+	Registerer prometheus.Registerer
 }
 
 // API is the REST API. It is a http.Handler for its operations, all under /v1,
@@ -70,7 +73,7 @@ type API struct {
 }
 
 // New makes the API. An error says that the OpenAPI document cannot be made,
-// which is a bug.
+// which is a bug, or that metrics are registered already.
 func New(o Options) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -97,6 +100,9 @@ func New(o Options) (*API, error) {
 		imports: make(chan struct{}, maxImports), followers: make(chan struct{}, maxFollowers),
 		decisionFollowers: make(chan struct{}, maxDecisionFollowers),
 		hub:               events.NewHub(hubSource{o.Store, o.Engine}), readLog: o.ReadLog,
+	}
+	if err := a.measure(o.Registerer); err != nil {
+		return nil, err
 	}
 	a.operations()
 	var err error
