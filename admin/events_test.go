@@ -299,7 +299,7 @@ func (p *platform) importMany(t *testing.T, environments int) {
 // that it has read.
 func TestASlowFollowerHoldsUpNobody(t *testing.T) {
 	t.Parallel()
-	const environments = 10_000
+	const environments = 7_000
 	p := start(t)
 	p.account("own")
 	conn, slow := p.slowly(t, "/v1/accounts/own/events", "text/event-stream", "event: ready")
