@@ -261,7 +261,7 @@ func TestEscalation(t *testing.T) {
 	}
 	var writes, fertile []operation
 	for _, o := range p.operations() {
-		if o.method == "GET" || o.open() {
+		if o.method == "GET" || o.open() || strings.HasSuffix(o.id, "-guardrails") { // the platform's; refused to accounts in TestGuardrails
 			continue
 		}
 		require.True(t, !o.body || (&attacker{Dice: policiestest.SeededDice(0)}).body(o.id) != nil, "%s has no bodies here", o.id)

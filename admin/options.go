@@ -18,6 +18,7 @@ import (
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/decisionlog"
 	"github.com/usher-authz/usher/authz/server"
+	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/signing"
 )
 
@@ -55,6 +56,9 @@ type Options struct {
 	Signer *signing.Signer
 	// Version names the program in the OpenAPI document.
 	Version string
+	// Embedded is the digest of the catalogue and the Rego of this program, to say so
+	// where others are in force; zero: nothing is said.
+	Embedded policies.Hash
 
 	// Identity says which OpenID provider's JWTs prove accounts; zero: none do. Its
 	// clock, logger and metrics are the server's.

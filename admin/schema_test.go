@@ -143,6 +143,9 @@ func (d *document) check(s schema, value any, at string) error {
 		}
 		for name, item := range v {
 			of, ok := s.Properties[name]
+			if each, free := s.AdditionalProperties.(map[string]any); !ok && free { // of any names, each with a value of this type
+				of, ok = schema{Type: each["type"]}, true
+			}
 			if !ok {
 				return fmt.Errorf("%s.%s is not in the document", at, name)
 			}

@@ -156,6 +156,9 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.tail.rebuild(ctx); err != nil {
 		return err
 	}
+	if err := s.sayWhoDecides(ctx); err != nil {
+		return err
+	}
 	s.goTail(ctx)
 	s.goTime(ctx, db)
 	s.goNews(ctx, db)
@@ -171,6 +174,17 @@ func (s *Server) start(ctx context.Context) error {
 	on.Handler = limits.wrap(handler, http.HandlerFunc(s.api.ServeUnknown))
 	s.serve(on, listener, limits)
 	return nil
+}
+
+// sayWhoDecides warns of a catalogue and Rego in force that are not this program's.
+// Guardrails are no program's.
+func (s *Server) sayWhoDecides(ctx context.Context) error {
+	own, err := s.engine.State().Policy().Source().WithGuardrails(nil)
+	if err == nil && s.options.Embedded != (policies.Hash{}) && own.Digest != s.options.Embedded {
+		s.options.Logger.WarnContext(ctx, "the catalogue and the Rego that decide are not this program's: its own `usher migrate` puts those in force",
+			"in_force", own.Digest.String(), "this_program", s.options.Embedded.String())
+	}
+	return err
 }
 
 // goTail runs the tail until it is stopped.

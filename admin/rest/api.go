@@ -70,6 +70,7 @@ type API struct {
 	shapes          difference.Shapes
 	// decisionFollowers bounds those who follow decisions.
 	decisionFollowers chan struct{}
+	testing           chan struct{} // bounds tests of guardrails under way
 }
 
 // New makes the API. An error says that the OpenAPI document cannot be made,
@@ -98,8 +99,8 @@ func New(o Options) (*API, error) {
 		API: humago.New(mux, config), mux: mux, store: o.Store, engine: o.Engine, log: o.Logger,
 		minRevisionWait: o.MinRevisionWait, auth: o.Authenticator, identities: o.Identities, registrar: o.Registrar,
 		imports: make(chan struct{}, maxImports), followers: make(chan struct{}, maxFollowers),
-		decisionFollowers: make(chan struct{}, maxDecisionFollowers),
-		hub:               events.NewHub(hubSource{o.Store, o.Engine}), readLog: o.ReadLog,
+		decisionFollowers: make(chan struct{}, maxDecisionFollowers), testing: make(chan struct{}, 1),
+		hub: events.NewHub(hubSource{o.Store, o.Engine}), readLog: o.ReadLog,
 	}
 	if err := a.measure(o.Registerer); err != nil {
 		return nil, err
@@ -130,6 +131,7 @@ func (a *API) operations() {
 	a.environmentOperations()
 	a.importOperations()
 	a.policyOperations()
+	a.guardrailOperations()
 	a.roleOperations()
 	a.memberOperations()
 	a.grantOperations()

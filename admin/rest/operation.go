@@ -89,7 +89,7 @@ func (s *spec) text() string {
 // accounts tells whether accounts may call at all, as themselves.
 func (w who) accounts() bool { return w != whoServices && w != whoAlone }
 
-// none is the body of an operation that takes none.
+// none is the body, or the parameters, of an operation that takes none.
 type none struct{}
 
 // request is what the pieces around a handler know of the request.

@@ -26,6 +26,10 @@ type (
 	// takes a custom policy's id. Problems has a sentence for each, up to a limit.
 	CatalogueError struct{ Problems []string }
 
+	// GuardrailsError refuses a policy with which the guardrails in force do not
+	// compile. Err says which, and where.
+	GuardrailsError struct{ Err error }
+
 	// CursorError says that a page's cursor is none of this list's.
 	CursorError struct{ Cursor string }
 )
@@ -62,5 +66,13 @@ func (e *IdempotencyError) Error() string {
 func (e *CatalogueError) Error() string {
 	return "the catalogue cannot be put in force: " + strings.Join(e.Problems, "; ")
 }
+
+func (e *GuardrailsError) Error() string {
+	return "the guardrails in force do not fit the new Rego, so that nothing was put in force: " +
+		"put ones in force that fit both (`usher guardrails set`), or none (`usher guardrails remove`), and try again: " + e.Err.Error()
+}
+
+// Unwrap is the compiler's error.
+func (e *GuardrailsError) Unwrap() error { return e.Err }
 
 func (e *CursorError) Error() string { return "the cursor is none of this list's" }

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -45,6 +46,13 @@ type catalogueUse struct {
 	What  string
 }
 
+// inForcePublic is what the audit shows of a policy in force: what a security team put
+// there stands in full, the rest by its digest.
+type inForcePublic struct {
+	Digest     policies.Hash     `json:"digest"`
+	Guardrails map[string]string `json:"guardrails,omitempty"`
+}
+
 // inForceObject is the policy in force as the log has it.
 type inForceObject struct{ policies.PolicyInForce }
 
@@ -53,11 +61,12 @@ func (inForceObject) key() objectKey {
 }
 func (o inForceObject) body() any { return o.PolicyInForce }
 func (o inForceObject) public() any {
-	return struct {
-		Digest policies.Hash `json:"digest"`
-	}{o.Digest}
+	return inForcePublic{o.Digest, o.Guardrails()}
 }
 func (inForceObject) personal() any { return nil }
+
+// errNoPolicyInForce says that nobody has migrated yet.
+var errNoPolicyInForce = errors.New("no policy is in force: run `usher migrate`")
 
 // PolicyInForce is the catalogue and the Rego that decide now, and the revision at
 // which they came in force.
@@ -68,7 +77,7 @@ func (s *Store) PolicyInForce(ctx context.Context) (policies.PolicyInForce, poli
 	}
 	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[policyInForceRow])
 	if errors.Is(err, pgx.ErrNoRows) {
-		return policies.PolicyInForce{}, 0, errors.New("no policy is in force: run `usher migrate`")
+		return policies.PolicyInForce{}, 0, errNoPolicyInForce
 	}
 	if err != nil {
 		return policies.PolicyInForce{}, 0, translate(err)
@@ -84,41 +93,132 @@ func (r policyInForceRow) decode() (p policies.PolicyInForce, err error) {
 	return p, nil
 }
 
-// putPolicyInForce makes p decide from now on.
-func (s *Store) putPolicyInForce(ctx context.Context, call Call, p policies.PolicyInForce) (outcome, error) {
-	return s.write(ctx, call, "policy_in_force.put", func(tx *tx) error {
-		present := read[policyInForceRow](tx, sqlPolicyInForce)
-		if err := tx.flush(); err != nil {
+// errPolicyMoved says that another write of the policy in force came between.
+var errPolicyMoved = errors.New("the policy in force was changed by somebody else at the same time, again and again: try again")
+
+// changePolicyInForce makes what change makes of the policy in force decide from now
+// on. It takes a while to compile and test Rego, and every writer would wait for it;
+// so check is asked before the lock is taken, and what comes in force is what it saw,
+// or it is asked again.
+func (s *Store) changePolicyInForce(
+	ctx context.Context, call Call, action string,
+	change func(present policies.PolicyInForce) (policies.PolicyInForce, error), check func(context.Context, policies.PolicyInForce) error,
+) (Result[policies.PolicyInForce], error) {
+	for range maxAttempts {
+		present, _, err := s.PolicyInForce(ctx)
+		if err != nil && !errors.Is(err, errNoPolicyInForce) {
+			return Result[policies.PolicyInForce]{}, err
+		}
+		next, err := change(present)
+		if err != nil {
+			return Result[policies.PolicyInForce]{}, err
+		}
+		if err := check(ctx, next); err != nil {
+			return Result[policies.PolicyInForce]{}, err
+		}
+		result, err := writeResult(ctx, s, call, action, func(tx *tx, r *Result[policies.PolicyInForce]) error {
+			return tx.putPolicyInForce(next, change, r)
+		})
+		if !errors.Is(err, errPolicyMoved) {
+			return result, err
+		}
+	}
+	return Result[policies.PolicyInForce]{}, errPolicyMoved
+}
+
+// putPolicyInForce puts checked in force, if it still is what change makes.
+func (tx *tx) putPolicyInForce(
+	checked policies.PolicyInForce, change func(policies.PolicyInForce) (policies.PolicyInForce, error), r *Result[policies.PolicyInForce],
+) error {
+	present := read[policyInForceRow](tx, sqlPolicyInForce)
+	if err := tx.flush(); err != nil {
+		return err
+	}
+	var before object
+	var old policies.PolicyInForce
+	row, there := present.one()
+	if err := tx.match(there, row.Revision); err != nil {
+		return err
+	}
+	if there {
+		var err error
+		if old, err = row.decode(); err != nil {
 			return err
 		}
-		var before object
-		if row, ok := present.one(); ok {
-			old, err := row.decode()
-			if err != nil {
-				return err
-			}
-			if old.Digest == p.Digest {
+		before = inForceObject{old}
+	}
+	next, err := change(old)
+	switch {
+	case err != nil:
+		return err
+	case next.Digest != checked.Digest:
+		return errPolicyMoved
+	case there && next.Digest == old.Digest:
+		*r = Result[policies.PolicyInForce]{Value: next, ETag: etag(row.Revision)}
+		return nil
+	}
+	if err := tx.checkCatalogue(old.Catalogue, next.Catalogue); err != nil {
+		return err
+	}
+	body, err := policies.CanonicalJSON(next)
+	if err != nil {
+		return fmt.Errorf("encode the policy in force: %w", err)
+	}
+	t := touch{before: before, after: inForceObject{next}}
+	ids := systemIDs(next.Catalogue)
+	tx.change(sqlInsertPolicyInForce, []any{next.Digest[:], string(body), tx.revision()}, t)
+	tx.change(sqlSetPolicyInForce, []any{next.Digest[:]}, t)
+	tx.change(sqlInsertSystemPolicies, []any{ids}, t)
+	tx.change(sqlDeleteSystemPolicies, []any{ids}, t)
+	*r = Result[policies.PolicyInForce]{Value: next, ETag: etag(tx.revision()), Created: len(old.Guardrails()) == 0}
+	return nil
+}
+
+// putEmbedded makes the catalogue and the Rego of a binary decide from now on, with the
+// guardrails that there are: they are a security team's, and no upgrade takes them out
+// of force. Guardrails that do not compile with the Rego are a [GuardrailsError].
+func (s *Store) putEmbedded(ctx context.Context, call Call, embedded policies.PolicyInForce) (Result[policies.PolicyInForce], error) {
+	return s.changePolicyInForce(ctx, call, "policy_in_force.put",
+		func(present policies.PolicyInForce) (policies.PolicyInForce, error) {
+			return embedded.WithGuardrails(present.Guardrails())
+		},
+		func(ctx context.Context, next policies.PolicyInForce) error {
+			if len(next.Guardrails()) == 0 {
 				return nil
 			}
-			if err := tx.checkCatalogue(old.Catalogue, p.Catalogue); err != nil {
-				return err
+			if _, err := authz.NewPolicy(ctx, next); err != nil {
+				return &GuardrailsError{Err: err}
 			}
-			before = inForceObject{old}
-		} else if err := tx.checkCatalogue(policies.Catalogue{}, p.Catalogue); err != nil {
-			return err
-		}
-		body, err := policies.CanonicalJSON(p)
-		if err != nil {
-			return fmt.Errorf("encode the policy in force: %w", err)
-		}
-		t := touch{before: before, after: inForceObject{p}}
-		ids := systemIDs(p.Catalogue)
-		tx.change(sqlInsertPolicyInForce, []any{p.Digest[:], string(body), tx.revision()}, t)
-		tx.change(sqlSetPolicyInForce, []any{p.Digest[:]}, t)
-		tx.change(sqlInsertSystemPolicies, []any{ids}, t)
-		tx.change(sqlDeleteSystemPolicies, []any{ids}, t)
-		return nil
-	})
+			return nil
+		})
+}
+
+// GetGuardrails is the policy in force, with its ETag.
+func (s *Store) GetGuardrails(ctx context.Context) (Item[policies.PolicyInForce], error) {
+	p, revision, err := s.PolicyInForce(ctx)
+	return Item[policies.PolicyInForce]{Value: p, ETag: etag(revision), Revision: revision}, err
+}
+
+// PutGuardrails makes modules the guardrails in force, in place of all that there are.
+// test is asked before about the whole policy that would come in force, without holding
+// up other writers; its error is returned as it is. The ETag is that of the policy in
+// force. Errors: PreconditionError.
+func (s *Store) PutGuardrails(
+	ctx context.Context, call Call, modules map[string]string, test func(context.Context, policies.PolicyInForce) error,
+) (Result[policies.PolicyInForce], error) {
+	return s.changePolicyInForce(ctx, call, "guardrails.put",
+		func(present policies.PolicyInForce) (policies.PolicyInForce, error) {
+			return present.WithGuardrails(modules)
+		}, test)
+}
+
+// DeleteGuardrails takes all guardrails out of force. Errors: PreconditionError.
+func (s *Store) DeleteGuardrails(ctx context.Context, call Call) (Result[policies.PolicyInForce], error) {
+	return s.changePolicyInForce(ctx, call, "guardrails.delete",
+		func(present policies.PolicyInForce) (policies.PolicyInForce, error) {
+			return present.WithGuardrails(nil)
+		},
+		func(context.Context, policies.PolicyInForce) error { return nil })
 }
 
 func systemIDs(c policies.Catalogue) []string {

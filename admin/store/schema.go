@@ -54,9 +54,10 @@ type MigrateReport struct {
 
 // Migrate brings the schema of the database at url up to date, and then the policy
 // in force, by a write. Several may run at once; they wait for one another. A
-// catalogue that drops or takes what is in use is a [CatalogueError], and then the
-// schema is up to date and the policy is the old one. A schema that is newer than
-// this binary is a [SchemaError]. progress gets a line for each step.
+// catalogue that drops or takes what is in use is a [CatalogueError], guardrails in
+// force that do not fit a [GuardrailsError], and then the schema is up to date and the
+// policy is the old one. A schema that is newer than this binary is a [SchemaError].
+// progress gets a line for each step.
 func Migrate(ctx context.Context, url string, inForce policies.PolicyInForce, progress io.Writer, o MigrateOptions) (MigrateReport, error) {
 	if err := inForce.Verify(); err != nil {
 		return MigrateReport{}, err
@@ -91,15 +92,18 @@ func Migrate(ctx context.Context, url string, inForce policies.PolicyInForce, pr
 	defer s.Close()
 	actor := o.Actor
 	actor.Local = true
-	result, err := s.putPolicyInForce(ctx, Call{Actor: actor}, inForce)
+	result, err := s.putEmbedded(ctx, Call{Actor: actor}, inForce)
 	if err != nil {
 		return report, err
 	}
-	report.PolicyChanged, report.Revision = result.changed, result.revision
-	if result.changed {
-		_, _ = fmt.Fprintf(progress, "policy in force: %s, at revision %d\n", inForce.Digest, result.revision)
+	report.PolicyChanged, report.Revision = result.Changed, result.Revision
+	if result.Changed {
+		_, _ = fmt.Fprintf(progress, "policy in force: %s, at revision %d\n", result.Value.Digest, result.Revision)
 	} else {
-		_, _ = fmt.Fprintf(progress, "policy in force: %s, as before\n", inForce.Digest)
+		_, _ = fmt.Fprintf(progress, "policy in force: %s, as before\n", result.Value.Digest)
+	}
+	if n := len(result.Value.Guardrails()); n > 0 {
+		_, _ = fmt.Fprintf(progress, "guardrails in force, kept: %d files\n", n)
 	}
 	return report, nil
 }

@@ -128,7 +128,7 @@ type walk struct {
 	end    verifyHead
 	heads  []Header // not yet met
 	report VerifyReport
-	policy string // the digest of the policy in force, by the log
+	policy string // the entry of the policy in force; empty: there is none
 	latest time.Time
 }
 
@@ -421,7 +421,13 @@ func (w *walk) policyInForce(ctx context.Context) (*BrokenLink, error) {
 	broken := func(what string) *BrokenLink {
 		return &BrokenLink{Revision: w.report.Revision, Entry: -1, What: what}
 	}
-	if want := fmt.Sprintf(`{"digest":"%x"}`, w.end.PolicyDigest); w.policy != want && (w.policy != "" || w.end.PolicyDigest != nil) {
+	var logged struct {
+		Digest *policies.Hash `json:"digest"`
+	}
+	if err := json.Unmarshal([]byte(w.policy), &logged); w.policy != "" && err != nil {
+		return nil, fmt.Errorf("read the entry of the policy in force: %w", err)
+	}
+	if logged.Digest == nil && w.end.PolicyDigest != nil || logged.Digest != nil && !slices.Equal(logged.Digest[:], w.end.PolicyDigest) {
 		return broken("platform.policy_digest is not that of the policy which the log put in force"), nil
 	}
 	rows, err := getAll[policyInForceRow](ctx, w.s, sqlPolicyInForce)

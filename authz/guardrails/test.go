@@ -29,7 +29,7 @@ type TestResult struct {
 	Skipped bool          `json:"skipped,omitzero"` // its name says that it is not to run yet
 	Reason  string        `json:"reason,omitempty"` // why it failed
 	Output  string        `json:"output,omitempty"` // of print
-	Took    time.Duration `json:"took"`
+	Took    time.Duration `json:"-"`
 }
 
 // Test runs the tests (file name → source) as `opa test` does, over all modules of the

@@ -67,6 +67,7 @@ type (
 		Subject  string               `yaml:"subject"`
 		Action   string               `yaml:"action"`
 		Resource any                  `yaml:"resource"`
+		Context  map[string]any       `yaml:"context"`
 		Decision *bool                `yaml:"decision"`
 		Reason   *policies.Reason     `yaml:"reason"`
 		Level    *policies.Level      `yaml:"level"`
@@ -200,6 +201,13 @@ func (r *reader) check(path string, w *wireCheck) Check {
 	c := Check{
 		File: r.name, Line: r.line(path), Name: w.Name, Reason: w.Reason, Level: w.Level, Roles: w.Roles, Policies: w.Policies, Owner: w.Owner,
 		Question: authz.Question{SubjectType: "account", Subject: w.Subject, Action: w.Action},
+	}
+	if w.Context != nil {
+		context, err := json.Marshal(w.Context)
+		if err != nil {
+			r.wrongf(path, "the context is no JSON: %w", err)
+		}
+		c.Question.Request = &authz.Request{Context: context}
 	}
 	if w.Subject == "" || w.Action == "" {
 		r.wrongf(path, "a check needs a subject and an action")
