@@ -8,6 +8,7 @@ import (
 	"github.com/usher-authz/usher/admin"
 	"github.com/usher-authz/usher/admin/identity"
 	"github.com/usher-authz/usher/authz/sidecar"
+	"github.com/usher-authz/usher/cmd/usher/dev"
 )
 
 type adminCommand struct {
@@ -67,7 +68,12 @@ func (c *adminCommand) Run(ctx context.Context, p *Process) error {
 	if err != nil {
 		return err
 	}
+	embedded, err := dev.EmbeddedPolicy()
+	if err != nil {
+		return err
+	}
 	options := admin.Options{
+		Embedded:    embedded.Digest,
 		DecisionLog: logged,
 		Signer:      signer,
 		DatabaseURL: c.DatabaseURL, Listen: c.Listen, InsecureListen: c.InsecureListen, PublicURL: c.PublicURL, Version: version(),

@@ -42,6 +42,7 @@ type commandLine struct {
 	WhoCan     whoCanCommand     `cmd:"" help:"List the accounts that may do an action on a resource."`
 	WhatCan    whatCanCommand    `cmd:"" help:"List what an account may do, on one resource or on which ones."`
 	Test       testCommand       `cmd:"" help:"Hold expected decisions against a bundle, account documents or a sidecar. Exit code 0: as expected, 1: not, 2: error."`
+	Guardrails guardrailsCommand `cmd:"" help:"Rego of a security team, which takes away by the request's context: test it, put it in force."`
 	Audit      auditCommand      `cmd:"" help:"Verify the change log, keep its head elsewhere, erase data of persons."`
 	Diff       diffCommand       `cmd:"" help:"Show which permissions differ between two revisions."`
 	Watch      watchCommand      `cmd:"" help:"Follow what changes, and what is decided."`
@@ -55,7 +56,7 @@ type commandLine struct {
 }
 
 // withVerdict are the commands whose exit code 1 is an answer.
-var withVerdict = []string{"check", "test", "audit verify"}
+var withVerdict = []string{"check", "test", "guardrails test", "audit verify"}
 
 // exitError ends a command with Code and, unless it is empty, one line.
 type exitError struct {

@@ -12,6 +12,7 @@ type devCommand struct {
 	AdminListen   string `default:"127.0.0.1:8080" help:"Where the admin server listens, on loopback; port 0 picks a free one."`
 	SidecarListen string `default:"127.0.0.1:8181" help:"Where the resident sidecar listens; the on-demand one takes the next port or a free one."`
 	SMTPURL       string `name:"smtp-url" placeholder:"URL" help:"Send mails by this server; without it they are written to DIR/mail."`
+	Guardrails    string `placeholder:"DIR" help:"Put this directory of guardrails in force at the start; without it, those of the last run stay."`
 	NoDemo        bool   `help:"Do not import the demo company."`
 }
 
@@ -24,7 +25,7 @@ func (*devCommand) Help() string {
 // Run runs until ctx ends.
 func (c *devCommand) Run(ctx context.Context, p *Process) error {
 	return dev.Run(ctx, dev.Options{
-		Dir: c.Dir, AdminListen: c.AdminListen, SidecarListen: c.SidecarListen, SMTPURL: c.SMTPURL, Demo: !c.NoDemo,
+		Dir: c.Dir, AdminListen: c.AdminListen, SidecarListen: c.SidecarListen, SMTPURL: c.SMTPURL, Guardrails: c.Guardrails, Demo: !c.NoDemo,
 		Out: p.Stdout, Command: callName(), Version: version(),
 	})
 }

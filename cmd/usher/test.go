@@ -13,22 +13,26 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"github.com/usher-authz/usher/authz"
 	authzclient "github.com/usher-authz/usher/authz/client"
+	"github.com/usher-authz/usher/authz/guardrails"
 	"github.com/usher-authz/usher/authz/vectors"
 	"github.com/usher-authz/usher/cmd/usher/dev"
 	"github.com/usher-authz/usher/policies"
 )
 
 type testCommand struct {
-	Files     []string `arg:"" name:"file" help:"Expected decisions, in YAML or JSON; of a directory, all files in it."`
-	Bundle    string   `help:"Ask a bundle." placeholder:"FILE"`
-	Documents string   `help:"Ask account documents: a file that import takes, or a directory of them." placeholder:"FILE|DIR"`
-	URL       string   `help:"Ask a sidecar, e.g. http://127.0.0.1:8181." placeholder:"URL"`
-	AdminURL  string   `help:"With --url: the admin server, which tells what roles and policies there are; the token needs the scope resources too." placeholder:"URL"`
-	Token     string   `help:"A service token with the scope checks." placeholder:"TOKEN"`
-	Threshold float64  `default:"0" help:"The least percentage of roles, and of policies, that must be exercised."`
-	Output    string   `default:"text" enum:"text,json,junit" help:"How the results are printed: ${enum}."`
+	Files      []string `arg:"" name:"file" help:"Expected decisions, in YAML or JSON; of a directory, all files in it."`
+	Bundle     string   `help:"Ask a bundle." placeholder:"FILE"`
+	Documents  string   `help:"Ask account documents: a file that import takes, or a directory of them." placeholder:"FILE|DIR"`
+	URL        string   `help:"Ask a sidecar, e.g. http://127.0.0.1:8181." placeholder:"URL"`
+	AdminURL   string   `help:"With --url: the admin server, which tells what roles and policies there are; the token needs the scope resources too." placeholder:"URL"`
+	Token      string   `help:"A service token with the scope checks." placeholder:"TOKEN"`
+	Guardrails string   `help:"Guardrails that count in worlds and with --documents: a directory of Rego." placeholder:"DIR"`
+	Threshold  float64  `default:"0" help:"The least percentage of roles, and of policies, that must be exercised."`
+	Output     string   `default:"text" enum:"text,json,junit" help:"How the results are printed: ${enum}."`
 }
 
 // Help is shown by --help below the options.
@@ -57,7 +61,7 @@ func (c *testCommand) Run(ctx context.Context, p *Process) error {
 	if len(given) > 1 {
 		return errors.New("give one of --bundle, --documents and --url")
 	}
-	inForce, err := dev.EmbeddedPolicy()
+	inForce, err := c.policy(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,6 +101,25 @@ func (c *testCommand) Run(ctx context.Context, p *Process) error {
 		return &exitError{Code: 1}
 	}
 	return nil
+}
+
+// policy is that of worlds and documents.
+func (c *testCommand) policy(ctx context.Context) (policies.PolicyInForce, error) {
+	inForce, err := dev.EmbeddedPolicy()
+	if err != nil || c.Guardrails == "" {
+		return inForce, err
+	}
+	if c.Bundle != "" || c.URL != "" {
+		return inForce, errors.New("--guardrails is for worlds and --documents: a bundle and a sidecar have the ones in force")
+	}
+	sources, err := guardrails.Read(os.DirFS(c.Guardrails))
+	if err == nil {
+		inForce, _, err = guardrails.Build(ctx, inForce, sources)
+	}
+	if err != nil {
+		return inForce, fmt.Errorf("--guardrails %s: %w", c.Guardrails, err)
+	}
+	return inForce, nil
 }
 
 // read reads all files, and reports all that is wrong with them at once.
@@ -218,10 +241,16 @@ type sidecarTarget struct{ client *authzclient.Client }
 
 // Check implements [vectors.Decider].
 func (s sidecarTarget) Check(ctx context.Context, atLeast policies.Revision, q authz.Question) (authz.Decision, error) {
-	found, err := s.client.Check(authzclient.AtLeast(ctx, atLeast), authzclient.Question{
+	asked := authzclient.Question{
 		Account: policies.AccountID(q.Subject), Action: policies.ActionName(q.Action),
 		Resource: policies.Resource{Type: policies.ResourceType(q.ResourceType), ID: q.ResourceID},
-	})
+	}
+	if q.Request != nil {
+		if err := json.Unmarshal(q.Request.Context, &asked.Context); err != nil {
+			return authz.Decision{}, fmt.Errorf("the context: %w", err)
+		}
+	}
+	found, err := s.client.Check(authzclient.AtLeast(ctx, atLeast), asked)
 	return authz.Decision{
 		Allow: found.Allow, Reason: found.Reason, Level: found.Level, Roles: found.Roles, Policies: found.Policies, Owner: found.Owner, Revision: found.Revision,
 	}, err

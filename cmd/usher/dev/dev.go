@@ -41,6 +41,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := o.validate(); err != nil {
 		return err
 	}
+	guarded, err := readGuardrails(ctx, o.Guardrails)
+	if err != nil {
+		return err
+	}
 	if err := openDir(o.Dir); err != nil {
 		return err
 	}
@@ -48,7 +52,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	d := &platform{o: o, began: time.Now()}
+	d := &platform{o: o, guardrails: guarded, began: time.Now()}
 	d.started.push("lock", func(context.Context) error { return held.release() })
 	defer func() {
 		if err == nil {
@@ -70,7 +74,10 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // platform is all that runs on one directory.
 type platform struct {
-	o       Options
+	o Options
+	// guardrails to put in force, file name → source; nil: none were asked for.
+	guardrails map[string]string
+
 	began   time.Time
 	state   *state
 	started stack
@@ -134,6 +141,9 @@ func (d *platform) start(ctx context.Context) error {
 		return err
 	}
 	if err := d.ensureToken(ctx); err != nil {
+		return err
+	}
+	if err := d.putGuardrails(ctx); err != nil {
 		return err
 	}
 	if err := d.startSidecars(ctx); err != nil {

@@ -27,6 +27,9 @@ type Options struct {
 	AdminListen, SidecarListen string
 	// SMTPURL is a mail server's; without it mails are written to Dir/mail.
 	SMTPURL string
+	// Guardrails is a directory of them, put in force at the start; without it those
+	// that are in force stay.
+	Guardrails string
 	// Demo imports the demo company, once in the life of Dir.
 	Demo bool
 	// Out takes the lines of progress and what to try next. Logs go to Dir/*.log.

@@ -164,14 +164,22 @@ type platform struct {
 }
 
 // startDev runs `usher dev --no-demo` on free ports.
-func startDev(tb testing.TB) *platform {
+func startDev(tb testing.TB, more ...string) *platform {
 	tb.Helper()
-	p := &platform{dir: tb.TempDir(), client: &http.Client{
+	return startDevOn(tb, tb.TempDir(), more...)
+}
+
+// startDevOn is startDev on a directory, where an earlier one may have left its state.
+func startDevOn(tb testing.TB, dir string, more ...string) *platform {
+	tb.Helper()
+	// One that was killed left its own.
+	require.NoError(tb, os.RemoveAll(filepath.Join(dir, "dev.env")))
+	p := &platform{dir: dir, client: &http.Client{
 		Timeout: 60 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 	}}
 	tb.Cleanup(p.client.CloseIdleConnections)
-	p.process = start(tb, nil, binary(tb, "usher"), "dev", "--dir", p.dir, "--no-demo",
-		"--admin-listen", "127.0.0.1:0", "--sidecar-listen", "127.0.0.1:0")
+	p.process = start(tb, nil, binary(tb, "usher"), append([]string{"dev", "--dir", p.dir, "--no-demo",
+		"--admin-listen", "127.0.0.1:0", "--sidecar-listen", "127.0.0.1:0"}, more...)...)
 	p.readEnv(tb)
 	return p
 }
