@@ -67,7 +67,7 @@ type checkCommand struct {
 // Help is shown by --help below the options.
 func (*checkCommand) Help() string {
 	return "Exit code: 0 allowed, 1 denied, 2 error: no answer, which is never a yes.\n\n" +
-		"Example: usher check --explain ben environment.control.StartEnv environment:shop-web-prod"
+		"Example: usher check --explain ben environment.control.StartEnv environment:shop-web-eu"
 }
 
 // named is an entity; without an id, any of the type.
@@ -80,7 +80,7 @@ type named struct {
 func parseResource(text string) (named, error) {
 	kind, id, ok := strings.Cut(text, ":")
 	if !ok || kind == "" || id == "" {
-		return named{}, fmt.Errorf("%q is not TYPE:ID, e.g. environment:shop-web-prod", text)
+		return named{}, fmt.Errorf("%q is not TYPE:ID, e.g. environment:shop-web-eu", text)
 	}
 	return named{kind, id}, nil
 }

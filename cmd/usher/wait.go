@@ -41,7 +41,7 @@ func (w waiting) outcome(revision string, behind int, names []string) error {
 	if behind == 0 {
 		return nil
 	}
-	return fmt.Errorf("it is written, but %d sidecars do not have revision %s after %s: %s", behind, revision, w.WaitLimit, strings.Join(names, ", "))
+	return fmt.Errorf("it is written, but revision %s is not at %d of the sidecars after %s: %s", revision, behind, w.WaitLimit, strings.Join(names, ", "))
 }
 
 // receipt is the admin server's answer.

@@ -34,7 +34,7 @@ func TestWaitNamesWhoIsBehind(t *testing.T) {
 	require.NoError(t, waiting{Wait: true, WaitLimit: time.Minute}.onAdmin(t.Context(), c, "7"))
 	require.NoError(t, waiting{}.onAdmin(t.Context(), c, "8"))
 	err = waiting{Wait: true, WaitLimit: 100 * time.Millisecond}.onAdmin(t.Context(), c, "8")
-	require.EqualError(t, err, "it is written, but 1 sidecars do not have revision 8 after 100ms: rack 7")
+	require.EqualError(t, err, "it is written, but revision 8 is not at 1 of the sidecars after 100ms: rack 7")
 	err = waiting{Wait: true, WaitLimit: time.Minute}.onAdmin(t.Context(), &client{base: "http://127.0.0.1:1", http: &http.Client{}}, "8")
 	require.ErrorContains(t, err, "it is written, revision 8, but whether the sidecars have it is not known")
 }

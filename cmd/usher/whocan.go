@@ -21,7 +21,7 @@ type whoCanCommand struct {
 // Help is shown by --help below the options.
 func (*whoCanCommand) Help() string {
 	return "The owner is among them. All are of one revision, however many there are.\n\n" +
-		"Example: usher who-can environment.control.StartEnv environment:shop-web-prod"
+		"Example: usher who-can environment.control.StartEnv environment:shop-web-eu"
 }
 
 // accountsFound is what --output json prints.
