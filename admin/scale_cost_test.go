@@ -29,7 +29,7 @@ func TestOneGrantCostsTheSameInALargeAccount(t *testing.T) {
 	require.Positive(t, small)
 	require.Less(t, big, small+100*changes)
 
-	s := &scale{startOn(t, url), 1000}
+	s := &scale{platform: startOn(t, url), members: 1000}
 	small, big = s.allocations("small", changes), s.allocations("big", changes)
 	t.Log("allocations", small, big)
 	require.Less(t, big, small+small/2)
