@@ -38,6 +38,9 @@ func (a api) Ask(_ context.Context, least policies.Revision, q authz.Question) (
 	if q.ResourceID == "panic" {
 		panic(q) //nolint:forbidigo // it is what is tested
 	}
+	if q.ResourceID == "guarded" { // and says what it was told
+		return authz.Decision{Reason: policies.ReasonGuardrail, Guardrail: []string{string(q.Request.Context)}, Revision: 7}, a.err
+	}
 	if q.Subject == "mia" && q.ResourceID == "e" && q.Action == "acme.Say" && q.ResourceType == "environment" {
 		return authz.Decision{Allow: true, Reason: policies.ReasonGranted, Owner: "olga", Revision: 7}, a.err
 	}
@@ -53,6 +56,7 @@ func (a api) Admit(authorization []string) error {
 
 const mapping = `
 subject: "{claim:sub}"
+context: {ticket: "{header:X-Ticket}", team: "{claim:team}"}
 routes:
   - {methods: [GET], path: "/e/{id}", action: acme.Say, resource: {type: environment, id: "{id}"}}
   - {methods: [POST], path: "/e/{id}", subject: "{header:X-Account}", action: acme.Say, resource: {type: environment, id: "{id}"}}
@@ -164,6 +168,21 @@ func TestCheck(t *testing.T) {
 	denied(other, codes.Unauthenticated, 401, "who is asking")
 	_, err = client.Check(t.Context(), &authv3.CheckRequest{})
 	require.Equal(t, codes.InvalidArgument, status.Code(err))
+}
+
+// TestContext: guardrails read where the request came from and what the mapping names,
+// and the denial says why.
+func TestContext(t *testing.T) {
+	t.Parallel()
+	client := authv3.NewAuthorizationClient(dial(t, envoy.Options{API: api{}, Auth: server.AuthNone}))
+	request := asked(t, "GET", "/e/guarded?ticket=1", "mia", map[string]string{"x-ticket": "OPS-1", "x-forwarded-for": "10.9.9.9"})
+	request.Attributes.Source = &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
+		SocketAddress: &corev3.SocketAddress{Address: "10.0.0.7", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 7}},
+	}}}
+	got, err := client.Check(t.Context(), request)
+	require.NoError(t, err)
+	require.Equal(t, `mia may not do acme.Say on the environment guarded: {"address":"10.0.0.7","method":"GET","path":"/e/guarded","ticket":"OPS-1"}.`,
+		got.GetDeniedResponse().GetBody())
 }
 
 // TestErrorsAreNeverAnAllow, nor do they tell their cause.

@@ -298,7 +298,7 @@ func (a *testAdmin) search(w http.ResponseWriter, r *http.Request) {
 		problem.Problem{Type: problem.RevisionBehind, Status: http.StatusServiceUnavailable, Detail: err.Error()}.Write(w)
 		return
 	}
-	resp := feed.SearchResponse{Platform: a.state().Platform(), Revision: found.Revision, IDs: found.IDs}
+	resp := feed.SearchResponse{Platform: a.state().Platform(), Revision: found.Revision, IDs: found.IDs, Guarded: found.Guarded}
 	if found.Next != nil {
 		resp.Next = &feed.SearchPlace{Revision: found.Next.Revision, After: found.Next.After}
 	}

@@ -1,8 +1,10 @@
 package ondemand
 
 import (
+	"slices"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/authz"
@@ -54,4 +56,34 @@ func TestSearchIsPassedOn(t *testing.T) {
 	var unavailable *authz.UnavailableError
 	_, err = f.engine.Search(t.Context(), 0, which)
 	require.ErrorAs(t, err, &unavailable)
+}
+
+// TestSearchCarriesTheContext: guardrails at the admin read what came with the search.
+func TestSearchCarriesTheContext(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	revision := f.admin.change(t, object(t, policies.KindPolicyInForce, "", "policy_in_force", guardedPolicy(t).Source()))
+	which := authz.Search{
+		Sought: authz.SoughtSubjects, Limit: 9,
+		Question: authz.Question{SubjectType: "account", Action: startEnv, ResourceType: "environment", ResourceID: "e-anna"},
+	}
+	for _, c := range []struct {
+		request authz.Request
+		found   []string
+	}{
+		{authz.Request{}, []string{}},
+		{authz.Request{Context: jsontext.Value(`{"ticket":"OPS-1"}`)}, []string{}},
+		{authz.Request{Context: jsontext.Value(`{"ticket":"OPS-1"}`), ResourceProperties: jsontext.Value(`{"even":1}`)}, []string{"anna", "mia"}},
+	} {
+		which.Question.Request = &c.request
+		found, err := f.engine.Search(t.Context(), revision, which)
+		require.NoError(t, err)
+		require.True(t, found.Guarded)
+		require.Equal(t, c.found, append([]string{}, found.IDs...))
+		for _, subject := range []string{"anna", "mia"} { // and so say checks
+			q := which.Question
+			q.Subject = subject
+			require.Equal(t, slices.Contains(c.found, subject), f.ask(t, f.engine, q).Allow)
+		}
+	}
 }

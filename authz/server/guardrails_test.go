@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/authz/problem"
+	"github.com/usher-authz/usher/authz/routes"
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
@@ -86,6 +87,46 @@ func TestGuardrails(t *testing.T) {
 	require.NotEqual(t, http.StatusOK, door.post(t, server.PathData+"usher/authz/allow", `{"input":`+fails+`}`).status)
 	hostile := door.post(t, server.PathEvaluation, `{`+mia+`,`+says+`,`+onE+`,"context":{"place":1e999999999}}`).decision(t)
 	require.Equal(t, policies.ReasonInvalidRequest, hostile.Context.Reason)
+}
+
+// TestGuardedForward: a proxy's check has what the mapping names, and whoever is denied
+// is told why.
+func TestGuardedForward(t *testing.T) {
+	t.Parallel()
+	mapping, err := routes.Parse([]byte(`
+subject: mia
+context: {place: "{header:X-Place}"}
+routes: [{path: "/say/{id}", action: acme.Say, resource: {type: environment, id: "{id}"}}]
+`))
+	require.NoError(t, err)
+	inForce, err := policiestest.PolicyInForce()
+	require.NoError(t, err)
+	inForce, err = inForce.WithGuardrails(map[string]string{"usher/guardrails/x.rego": `package usher.guardrails
+
+deny contains $"no {input.context.method} of {input.context.path}" if {
+	input.action.name in {"acme.Say"}
+	not input.context.place == "Bonn"
+}
+`})
+	require.NoError(t, err)
+	engine := newEngine(t, newStateUnder(t, inForce, startRevision, company(t)), now)
+	api, err := server.New(server.Options{Decider: engine, Searcher: engine, Routes: mapping})
+	require.NoError(t, err)
+	mux := http.NewServeMux()
+	require.NoError(t, api.Mount(mux, server.Listener{Auth: server.AuthNone}))
+	for place, status := range map[string]int{"Bonn": http.StatusOK, "Ulm": http.StatusForbidden, "": http.StatusForbidden} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.PathForward, http.NoBody)
+		require.NoError(t, err)
+		r.Header.Set("X-Original-Method", "POST")
+		r.Header.Set("X-Original-Uri", "/say/e?place=Bonn")
+		r.Header.Set("X-Place", place)
+		w := record(mux, r)
+		require.Equal(t, status, w.Code, place)
+		if status != http.StatusOK {
+			require.Equal(t, "mia may not do acme.Say on the environment e: no POST of /say/e.", w.Body.String())
+			require.Equal(t, "guardrail", w.Header().Get("Usher-Reason"))
+		}
+	}
 }
 
 // TestGuardedPages: a page of a search is of the context of the first, and of no other.

@@ -56,6 +56,24 @@ func TestBundleVectors(t *testing.T) {
 	}
 }
 
+// TestBundleGuardrails: guardrails come with the bundle, and go with the next.
+func TestBundleGuardrails(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	guarded, err := policyInForce(t).WithGuardrails(map[string]string{
+		"usher/guardrails/x.rego": "package usher.guardrails\n\ndeny contains \"closed\"\n",
+	})
+	require.NoError(t, err)
+	write(t, path, bundleUnder(t, guarded, 3, company(t)))
+	s := start(t, sidecar.Options{Bundle: path, BundleInterval: 5 * time.Millisecond})
+	caller := call(t, s.URL(), nil)
+	_, got := caller.view(t)
+	require.False(t, got.Decision)
+	require.Equal(t, policies.ReasonGuardrail, got.Context.Reason)
+	write(t, path, bundleOf(t, 4, company(t)))
+	eventually(t, func() bool { _, got := caller.view(t); return got.Decision }, "the next bundle has none")
+}
+
 // TestBundleFile: a new file is taken up; one that is broken, older or of nothing
 // is not, and the last good one stays in force.
 func TestBundleFile(t *testing.T) {

@@ -54,7 +54,13 @@ func company(tb testing.TB) policies.Document {
 // bundleOf is an OPA bundle of documents at a revision.
 func bundleOf(tb testing.TB, revision policies.Revision, documents ...policies.Document) []byte {
 	tb.Helper()
-	platform, err := policiestest.NewDocumentsPlatform(revision, policyInForce(tb), documents...)
+	return bundleUnder(tb, policyInForce(tb), revision, documents...)
+}
+
+// bundleUnder is bundleOf under another policy.
+func bundleUnder(tb testing.TB, inForce policies.PolicyInForce, revision policies.Revision, documents ...policies.Document) []byte {
+	tb.Helper()
+	platform, err := policiestest.NewDocumentsPlatform(revision, inForce, documents...)
 	require.NoError(tb, err)
 	var bundle bytes.Buffer
 	require.NoError(tb, policies.WriteBundle(&bundle, platform))
