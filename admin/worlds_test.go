@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,10 @@ func TestRandomWorlds(t *testing.T) {
 	p := start(t)
 	var left []policies.AccountID
 	for seed := range uint64(worlds) {
+		guarded := seed >= worlds/2
+		if seed == worlds/2 {
+			p.do("PUT", "/v1/guardrails", m{"files": m{"test.rego": policiestest.Guardrails()[policies.GuardrailsPath+"test.rego"]}}).want(201)
+		}
 		dice := policiestest.SeededDice(seed)
 		world, err := policiestest.NewWorld(dice, time.Now())
 		require.NoError(t, err)
@@ -48,45 +53,55 @@ func TestRandomWorlds(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, cmp.Diff(d.Normalize(), exported, cmpopts.EquateEmpty()), "world %d, account %s", seed, d.Account.ID)
 		}
-		p.compare(fmt.Sprintf("world %d", seed), world, dice, questions, a.revision())
+		model := world.Model()
+		model.Guarded = guarded
+		p.compare(fmt.Sprintf("world %d", seed), world, model, dice, questions, a.revision())
 	}
 }
 
 // compare asks questions of one batch and holds the answers against the model.
-func (p *platform) compare(what string, world policiestest.World, dice policiestest.Dice, questions int, revision policies.Revision) {
+func (p *platform) compare(
+	what string, world policiestest.World, model policiestest.Model, dice policiestest.Dice, questions int, revision policies.Revision,
+) {
 	p.t.Helper()
 	asked := make([]policiestest.Question, questions)
 	items := make([]any, questions)
 	for i := range asked {
 		q := world.Question(dice)
 		asked[i] = q
-		items[i] = m{
-			"subject": m{"type": q.SubjectType, "id": q.Subject}, "action": m{"name": q.Action},
-			"resource": m{"type": q.ResourceType, "id": q.ResourceID},
+		item, resource := m{}, m{"type": q.ResourceType, "id": q.ResourceID}
+		if q.Context != "" {
+			item["context"] = jsontext.Value(q.Context)
 		}
+		if q.Properties != "" {
+			resource["properties"] = jsontext.Value(q.Properties)
+		}
+		item["subject"], item["action"], item["resource"] = m{"type": q.SubjectType, "id": q.Subject}, m{"name": q.Action}, resource
+		items[i] = item
 	}
 	got := p.do("POST", "/access/v1/evaluations", m{"evaluations": items, "context": m{"min_revision": uint64(revision)}}).want(200)
 	var answers struct {
 		Evaluations []struct {
 			Decision bool `json:"decision"`
 			Context  struct {
-				Reason   policies.Reason     `json:"reason"`
-				Level    policies.Level      `json:"level"`
-				Roles    []string            `json:"roles"`
-				Policies []policies.PolicyID `json:"policies"`
-				Owner    policies.AccountID  `json:"owner"`
+				Reason    policies.Reason     `json:"reason"`
+				Level     policies.Level      `json:"level"`
+				Roles     []string            `json:"roles"`
+				Policies  []policies.PolicyID `json:"policies"`
+				Owner     policies.AccountID  `json:"owner"`
+				Guardrail []string            `json:"guardrail"`
 			} `json:"context"`
 		} `json:"evaluations"`
 	}
 	require.NoError(p.t, json.Unmarshal(got.body, &answers))
 	require.Len(p.t, answers.Evaluations, questions)
-	model := world.Model()
 	for i, q := range asked {
 		want := model.Check(q, time.Now())
-		want.ValidUntil = ""
+		want.ValidUntil, want.Observed = "", nil
 		c := answers.Evaluations[i].Context
 		answer := policiestest.Answer{
 			Decision: answers.Evaluations[i].Decision, Reason: c.Reason, Level: c.Level, Roles: c.Roles, Policies: c.Policies, Owner: c.Owner,
+			Guardrail: c.Guardrail,
 		}
 		if diff := cmp.Diff(want, answer, cmpopts.EquateEmpty()); diff != "" {
 			p.t.Errorf("%s, %+v: %s", what, q, diff)

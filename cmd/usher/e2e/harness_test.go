@@ -304,6 +304,7 @@ type decision struct {
 		Owner      string   `json:"owner"`
 		Revision   uint64   `json:"revision"`
 		ValidUntil string   `json:"valid_until"`
+		Guardrail  []string `json:"guardrail"`
 	} `json:"context"`
 }
 
@@ -322,10 +323,15 @@ func (p *platform) evaluate(base string, q question, minRevision uint64) (decisi
 
 // evaluateAll asks a batch.
 func (p *platform) evaluateAll(base string, questions []question, minRevision uint64) ([]decision, error) {
-	items := make([]any, len(questions))
+	items := make([]map[string]any, len(questions))
 	for i, q := range questions {
 		items[i] = q.request(0)
 	}
+	return p.evaluateItems(base, items, minRevision)
+}
+
+// evaluateItems is evaluateAll of requests as they are sent.
+func (p *platform) evaluateItems(base string, items []map[string]any, minRevision uint64) ([]decision, error) {
 	body := map[string]any{"evaluations": items}
 	if minRevision > 0 {
 		body["context"] = map[string]any{"min_revision": minRevision}
@@ -343,7 +349,7 @@ func (p *platform) evaluateAll(base string, questions []question, minRevision ui
 	if err := json.Unmarshal(a.body, &all); err != nil {
 		return nil, err
 	}
-	if len(all.Evaluations) != len(questions) {
+	if len(all.Evaluations) != len(items) {
 		return nil, errors.New("the batch's answer has another length than its question")
 	}
 	return all.Evaluations, nil
