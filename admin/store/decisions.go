@@ -88,7 +88,9 @@ from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'de
 	sqlDecisionsDenied     = selectDecisions + `(at, id) < ($1, $2) and at <= $1 and at >= $3 and outcome = 'deny' and ($4 = '' or reason = $4)
 order by at desc, id desc limit $5`
 
-	// Waits for the writers whose places are taken and that have not committed.
+	// Waits for the writers whose places are taken and that have not committed. Others who
+	// would write wait behind it: it gives up on a writer that does not come to its end.
+	sqlPatience     = `set local lock_timeout = '5s'`
 	sqlNoneOnTheWay = `select pg_advisory_xact_lock(hashtext('usher decisions received'))`
 	sqlLastPlace    = `select case when is_called then last_value else 0 end from decisions_received_seq`
 	// In the order in which they came in: place is after one, and up to another.
@@ -252,10 +254,12 @@ func (f DecisionFilter) times() (since pgtype.Timestamptz, before time.Time) {
 }
 
 // LastPlace is the place of the decision that came in last: what comes in from now on
-// has a later one. For a moment nobody writes decisions.
+// has a later one. For a moment nobody writes decisions. A writer that does not come to
+// its end makes it an [UnavailableError].
 func (s *Store) LastPlace(ctx context.Context) (place int64, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(sqlBegin)
+	batch.Queue(sqlPatience)
 	batch.Queue(sqlNoneOnTheWay)
 	batch.Queue(sqlLastPlace).QueryRow(func(row pgx.Row) error { return row.Scan(&place) })
 	batch.Queue(sqlCommit)

@@ -277,6 +277,16 @@ values ($1, 'slow', $1, '', '', '', '', '', '', 'none', '', '{}')`, now)
 	require.NoError(t, slow.Commit(t.Context()))
 	require.Equal(t, "slow quick<nil>", <-looked)
 
+	// One that never comes to its end is given up on: others must be able to write.
+	slow, err = conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = slow.Exec(t.Context(), `select pg_advisory_xact_lock_shared(hashtext('usher decisions received'))`)
+	require.NoError(t, err)
+	_, err = s.LastPlace(t.Context())
+	var gaveUp *store.UnavailableError
+	require.ErrorAs(t, err, &gaveUp)
+	require.NoError(t, slow.Rollback(t.Context()))
+
 	// Many at once, followed meanwhile.
 	_, place = received(store.DecisionFilter{}, 0, 1000)
 	const writers, each = 8, 20

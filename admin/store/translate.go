@@ -22,6 +22,7 @@ const (
 	codeQueryCanceled        = "57014"
 	codeIdleInTransaction    = "25P03"
 	codeReadOnly             = "25006"
+	codeLockNotAvailable     = "55P03"
 	codeUndefinedTable       = "42P01"
 )
 
@@ -74,10 +75,10 @@ func translateServer(err error, pg *pgconn.PgError) error {
 
 // unavailable tells whether the server, and not the statement, is at fault: it
 // goes down or comes up (57P…), lost us (08…), lacks memory, disk or connections
-// (53…), gave up on us, or is a standby.
+// (53…), gave up on us or on a lock that another holds, or is a standby.
 func unavailable(pg *pgconn.PgError) bool {
 	return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "53") ||
-		pg.Code == codeIdleInTransaction || pg.Code == codeReadOnly
+		pg.Code == codeIdleInTransaction || pg.Code == codeReadOnly || pg.Code == codeLockNotAvailable
 }
 
 // connectionLost tells whether err says that there is no connection, or none any more.
