@@ -60,7 +60,8 @@ func (a *API) replayOperation() {
 		id: "replay-decision", method: http.MethodGet, path: "/decisions/{decision}/replay", tag: tagDecisions,
 		summary: "Decide a logged decision again, as it was and at present",
 		description: "Why was this denied, and would it be today? The same question at the logged revision, rebuilt out of the log of changes, " +
-			"and at the present one, guardrails included, which read the logged context. An event that does not say what was asked, because it was masked or is another document's, is a 422.",
+			"and at the present one, guardrails included, which read the logged context. An event that does not say what was asked, " +
+			"because it was masked or is another document's, is a 422.",
 		scope: policies.ScopeAudit, who: whoServices, errors: []int{http.StatusUnprocessableEntity},
 	}, a.replayDecision)
 }
