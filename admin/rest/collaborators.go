@@ -122,9 +122,9 @@ func (a *API) listCollaborators(ctx context.Context, r *request, p *collaborator
 	}
 }
 
-// maxFew is how many members are listed by their ids; of more, a page of all has
-// enough that count.
-const maxFew = 1000
+// maxFew is how many members are listed by their ids, if they are not more than a third
+// of all: of more, a page of all has enough that count.
+const maxFew = 10_000
 
 // reachedBy are the members of whom a grant can count on the resource; nil: more than a
 // few.
@@ -132,8 +132,9 @@ func (s *sight) reachedBy(resource policies.Resource) []policies.CollaborationID
 	if s.account == nil {
 		return nil
 	}
-	few := []policies.CollaborationID{}
+	few, all := []policies.CollaborationID{}, 0
 	for m := range s.account.Members() {
+		all++
 		if !s.asker.Reaches(m, resource) {
 			continue
 		}
@@ -141,6 +142,9 @@ func (s *sight) reachedBy(resource policies.Resource) []policies.CollaborationID
 			return nil
 		}
 		few = append(few, m.ID())
+	}
+	if len(few) > all/3 { //nolint:mnd // a third, as above
+		return nil
 	}
 	return few
 }
