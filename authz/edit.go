@@ -405,6 +405,11 @@ func (e *edit) putGrant(a *Account, o policies.Object) error {
 	if !a.has(key.Resource) {
 		return fault(o, "the owner has no such resource")
 	}
+	return e.give(a, m, key.Resource, o)
+}
+
+// give puts the grant o on a resource that a has.
+func (e *edit) give(a *Account, m *member, on policies.Resource, o policies.Object) error {
 	made, err := like(e.bodies.of(o).grants, o, func(body policies.GrantBody) *grant {
 		same(a.roles, body.Roles)
 		return &grant{roles: body.Roles, ends: body.ExpiresAt}
@@ -412,7 +417,7 @@ func (e *edit) putGrant(a *Account, o policies.Object) error {
 	if err != nil {
 		return err
 	}
-	m.grants.set(a, key.Resource, made)
+	m.grants.set(a, on, made)
 	return nil
 }
 

@@ -85,12 +85,28 @@ func (p *part) put(o policies.Object) (done bool, err error) {
 	switch {
 	case !ok && o.Kind != policies.KindAccount:
 		return false, nil
+	case ok && o.Kind == policies.KindGrant:
+		return p.putGrant(a, o)
 	case ok && a.exists(o):
 		return false, fault(o, "stands twice")
-	case ok && !a.ready(o):
-		return false, nil
 	}
 	return true, p.edit.put(o)
+}
+
+// putGrant is put for what there is most of: it looks for nothing twice.
+func (p *part) putGrant(a *Account, o policies.Object) (done bool, err error) {
+	key, err := policies.ParseGrantKey(o.ID)
+	if err != nil {
+		return false, fault(o, "%v", err)
+	}
+	m, ok := a.members.get(key.Member)
+	if !ok || !a.has(key.Resource) {
+		return false, nil
+	}
+	if _, ok := m.grants.get(a.ID(), key.Resource); ok {
+		return false, fault(o, "stands twice")
+	}
+	return true, p.edit.give(a, m, key.Resource, o)
 }
 
 // finish puts what is left, and verifies the accounts by themselves.
@@ -165,20 +181,7 @@ func (a *Account) pack() {
 	}
 }
 
-// ready tells whether what o hangs on was added already.
-func (a *Account) ready(o policies.Object) bool {
-	if o.Kind != policies.KindGrant {
-		return true
-	}
-	key, err := policies.ParseGrantKey(o.ID)
-	if err != nil {
-		return true // put says what is wrong
-	}
-	_, ok := a.members.get(key.Member)
-	return ok && a.has(key.Resource)
-}
-
-// exists tells whether the account has the object that o is about.
+// exists tells whether the account has the object that o is about, no grant.
 func (a *Account) exists(o policies.Object) bool {
 	ok := false
 	switch o.Kind {
@@ -194,12 +197,6 @@ func (a *Account) exists(o policies.Object) bool {
 		_, ok = a.roles.get(policies.RoleID(o.ID))
 	case policies.KindMember:
 		_, ok = a.members.get(policies.CollaborationID(o.ID))
-	case policies.KindGrant:
-		if key, err := policies.ParseGrantKey(o.ID); err == nil {
-			if m, found := a.members.get(key.Member); found {
-				_, ok = m.grants.get(a.ID(), key.Resource)
-			}
-		}
 	default:
 	}
 	return ok
