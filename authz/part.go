@@ -14,6 +14,7 @@ type part struct {
 	edit *edit
 
 	batch []policies.Object
+	spare []policies.Object // the batch before
 	work  chan struct{} // closed when the batch before is done; nil: there is none
 	err   error         // of what was done; read after work is closed
 
@@ -49,7 +50,7 @@ func (p *part) add(o policies.Object) error {
 		return err
 	}
 	batch, work := p.batch, make(chan struct{})
-	p.batch, p.work = make([]policies.Object, 0, partBatch), work
+	p.batch, p.spare, p.work = p.spare[:0], batch, work
 	go func() { // ends by itself, whether or not anybody waits
 		defer close(work)
 		p.err = p.take(batch)
@@ -129,7 +130,7 @@ func (p *part) finish() error {
 			return err
 		}
 	}
-	p.batch, p.waiting = nil, nil
+	p.batch, p.spare, p.waiting = nil, nil, nil
 	p.edit.leave()
 	sortPairs(p.environments)
 	sortPairs(p.groups)

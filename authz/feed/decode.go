@@ -30,7 +30,8 @@ func NewReader(r io.Reader) *Reader { return &Reader{in: bufio.NewReaderSize(r, 
 // Line is the last frame's line without its line feed, until the next [Reader.Next].
 func (r *Reader) Line() []byte { return r.line }
 
-// Next reads a frame. It returns io.EOF where the stream ends between two frames, a
+// Next reads a frame, which is the caller's, but that of an object only until the next
+// is read. It returns io.EOF where the stream ends between two frames, a
 // [*RefusedError] for what is not a frame, else the underlying reader's error. After
 // an error it is of no more use.
 func (r *Reader) Next() (Frame, error) {

@@ -16,6 +16,7 @@ type objectReader struct {
 	owner policies.AccountID
 	// bodies are known to be JSON: an owner has few different ones.
 	bodies map[string]jsontext.Value
+	frame  Object // what is given, for as long as nothing else is read
 }
 
 const (
@@ -59,7 +60,8 @@ func (r *objectReader) read(line []byte) (*Object, bool) {
 	if string(r.owner) != string(owner) {
 		r.owner = policies.AccountID(owner)
 	}
-	return &Object{policies.Object{Kind: r.kind, Owner: r.owner, ID: string(id), Body: value}}, true
+	r.frame.Object = policies.Object{Kind: r.kind, Owner: r.owner, ID: string(id), Body: value}
+	return &r.frame, true
 }
 
 // body gives a copy of a body; false: it is not one JSON value.
