@@ -22,9 +22,12 @@ const (
 // Listen calls notify soon after each commit, at least once every [PollInterval],
 // and whenever it may have missed something, until ctx ends, whose error it returns.
 // It keeps one connection for itself, and begins a new epoch when it finds that it
-// was led to a database that was restored or failed over. notify is called by one
-// goroutine, and should only wake up another one.
+// was led to a database that was restored or failed over. notify is called by any
+// goroutine, and should only wake up another one: after a commit of this store at once,
+// and not when PostgreSQL has found the time to tell.
 func (s *Store) Listen(ctx context.Context, notify func()) error {
+	s.committed.Store(&notify)
+	defer s.committed.CompareAndSwap(&notify, nil)
 	for ctx.Err() == nil {
 		err := s.listenOnce(ctx, notify)
 		if ctx.Err() != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,6 +77,8 @@ type Store struct {
 	writers chan struct{}
 	// lookupTimeout is defaultLookupTimeout but in tests.
 	lookupTimeout time.Duration
+	// committed is what is called after each commit; nil: nothing. See [Store.Listen].
+	committed atomic.Pointer[func()]
 }
 
 // Open connects to a migrated database, and begins a new epoch if it was restored

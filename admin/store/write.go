@@ -239,6 +239,9 @@ func (s *Store) commit(tx *tx) (outcome, error) {
 	defer cancel()
 	err := tx.send(ctx)
 	if err == nil {
+		if notify := s.committed.Load(); notify != nil {
+			(*notify)()
+		}
 		return done, nil
 	}
 	if outcomeKnown(err) {
