@@ -15,8 +15,8 @@ type part struct {
 
 	batch []policies.Object
 	spare []policies.Object // the batch before
-	work  chan struct{} // closed when the batch before is done; nil: there is none
-	err   error         // of what was done; read after work is closed
+	work  chan struct{}     // closed when the batch before is done; nil: there is none
+	err   error             // of what was done; read after work is closed
 
 	waiting []policies.Object // came before what they refer to
 	// Of all accounts of the part; sorted at the end.

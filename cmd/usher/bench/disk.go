@@ -17,6 +17,8 @@ type Disk struct {
 	Seconds float64 `json:"seconds"`
 	OfFloor float64 `json:"of_floor"`
 	Bytes   int64   `json:"bytes"`
+	// Processor is the processor time that the process took; 0 where it cannot be read.
+	Processor float64 `json:"processor_seconds"`
 }
 
 // unreachable is where no admin server is.
@@ -53,6 +55,9 @@ func (b *bench) startFromDisk(ctx context.Context) error {
 		return err
 	}
 	b.report.Disk = Disk{Seconds: again.took.Seconds(), OfFloor: again.took.Seconds() / floor.Seconds(), Bytes: size}
+	if took, err := again.processorTime(); err == nil {
+		b.report.Disk.Processor = took.Seconds()
+	}
 	return nil
 }
 

@@ -39,14 +39,15 @@ func (r *Report) WriteTable(w io.Writer) error {
 platform     %d owners, %d grants, seed %d
 import       %s
 memory       %s bytes a grant, the whole platform included; %s in OPA's store; a sidecar's process %s MB until it was ready, %s in the end, %s at most
-cold start   %s s, snapshot over the feed; %s s from disk without the admin server, %s × reading and hashing the file
+cold start   %s s, snapshot over the feed; %s s from disk without the admin server, %s s of processor time, %s × reading and hashing the file
 miss         %s µs, %s × the query on OPA's store
 in Redis     %s
 revocation   %s
 under load   %s
 `, r.Owners, r.Grants, r.Seed, imported, number(r.BytesPerGrant, 0), number(r.OPABytesPerGrant, 0),
 		megabytes(r.Started), megabytes(r.Resident), megabytes(r.Peak),
-		number(r.ColdStart, 2), number(r.Disk.Seconds, 2), number(r.Disk.OfFloor, 1), number(r.Miss.Nanoseconds/1e3, 0), number(r.Miss.OfFloor, 2),
+		number(r.ColdStart, 2), number(r.Disk.Seconds, 2), number(r.Disk.Processor, 2), number(r.Disk.OfFloor, 1),
+		number(r.Miss.Nanoseconds/1e3, 0), number(r.Miss.OfFloor, 2),
 		r.inRedis(), r.Revocation, r.Loaded)
 	if err != nil {
 		return fmt.Errorf("print the report: %w", err)
