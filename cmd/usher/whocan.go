@@ -54,7 +54,8 @@ func (c *whoCanCommand) Run(ctx context.Context, p *Process) error {
 		return printJSON(p, accountsFound{c.Action, resource, found.Revision, orEmpty(found.IDs)})
 	}
 	if len(found.IDs) == 0 { // else the owner was found
-		_, err = fmt.Fprintf(p.Stderr, "usher: nobody: usher does not know %s, or no policy that counts there names %s\n", resource, c.Action)
+		_, err = fmt.Fprintf(p.Stderr, "usher: nobody: usher does not know %s, no policy that counts there names %s, or guardrails deny it without a context\n",
+			resource, c.Action)
 		return err
 	}
 	return printColumn(p, "ACCOUNT", found.IDs, found.Revision)
