@@ -34,8 +34,8 @@ func NewGuard(r prometheus.Registerer) (*Guard, error) {
 func (g *Guard) Decide(ctx context.Context, view View, now time.Time, q Question) (Decision, error) {
 	d, err := view.Policy().Decision(ctx, view, now, q)
 	switch {
-	case err != nil && ctx.Err() == nil && view.Policy().Guards(q.Action):
-		g.failed.Inc()
+	case err != nil && view.Policy().Guards(q.Action):
+		g.fails(ctx)
 	case d.Reason == policies.ReasonGuardrail:
 		g.denied.Inc()
 	}
@@ -43,4 +43,11 @@ func (g *Guard) Decide(ctx context.Context, view View, now time.Time, q Question
 		g.observed.Inc()
 	}
 	return d, err
+}
+
+// fails counts an error of an evaluation, but for that of a caller who went away.
+func (g *Guard) fails(ctx context.Context) {
+	if ctx.Err() == nil {
+		g.failed.Inc()
+	}
 }

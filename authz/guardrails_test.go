@@ -128,12 +128,7 @@ func TestGuardrailsThatFail(t *testing.T) {
 		"a reason that is no text": `deny contains {"hour": 7}`,
 		"an observed number":       `observe contains 7`,
 		"no set":                   `deny := {"x": {}}`,
-		"one that never ends": `deny contains "x" if {
-	some a in numbers.range(1, 1000)
-	some b in numbers.range(1, 1000)
-	some c in numbers.range(1, 1000)
-	a + b + c == -1
-}`,
+		"one that never ends":      neverEnds,
 	} {
 		registry := prometheus.NewRegistry()
 		p := policyGuardedBy(t, rules)
@@ -155,6 +150,28 @@ func TestGuardrailsThatFail(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, right)
 	}
+}
+
+const neverEnds = `deny contains "x" if {
+	some a in numbers.range(1, 1000)
+	some b in numbers.range(1, 1000)
+	some c in numbers.range(1, 1000)
+	a + b + c == -1
+}`
+
+// A caller who goes away in the middle is no fault of the guardrails.
+func TestWhoGoesAwayIsNoFailure(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	e := guardedCompany(t, Options{Registerer: registry}, neverEnds)
+	view := mayOn("mia", actionView, "app")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := e.Search(ctx, 0, Search{Sought: SoughtResources, Question: view, Limit: 7})
+	require.Error(t, err)
+	_, err = e.Check(ctx, 0, view)
+	require.Error(t, err)
+	require.Zero(t, said(t, registry)["failed"])
 }
 
 // TestHostileContext: whatever the caller says, guardrails read just that, or the check

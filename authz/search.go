@@ -333,7 +333,7 @@ func (e *Engine) passes(ctx context.Context, view View, now int64, found *Permis
 	d, err := view.Policy().Decision(ctx, view, at(now), *q)
 	if err != nil {
 		e.metrics.failed.Inc()
-		e.guard.failed.Inc()
+		e.guard.fails(ctx)
 	}
 	return d.Allow, err
 }
