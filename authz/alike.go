@@ -92,7 +92,7 @@ func (a *alike) allows(ctx context.Context, q *Question, id string, owner polici
 func (a *alike) evaluate(ctx context.Context, view View, q *Question) (*Permissions, error) {
 	found, err := a.view.Policy().effectiveOf(ctx, view, at(a.now), q)
 	if err != nil {
-		a.engine.metrics.failed.Inc()
+		a.engine.metrics.fails(ctx)
 		return nil, err
 	}
 	return a.view.Policy().Compact(found, at(a.now))

@@ -312,7 +312,7 @@ func (e *Engine) ask(ctx context.Context, r *root, q Question, now int64) (Decis
 	defer e.metrics.evaluated(time.Now())
 	d, err := e.guard.Decide(ctx, r.state, time.Unix(0, now), q)
 	if err != nil {
-		e.metrics.failed.Inc()
+		e.metrics.fails(ctx)
 	}
 	return d, err
 }
@@ -378,12 +378,12 @@ func (e *Engine) evaluate(ctx context.Context, r *root, k cacheKey, q *Question,
 	policy := r.state.policy
 	found, err := policy.effectiveOf(ctx, r.state, at, q)
 	if err != nil {
-		e.metrics.failed.Inc()
+		e.metrics.fails(ctx)
 		return nil, err
 	}
 	permissions, err := policy.Compact(found, at)
 	if err != nil {
-		e.metrics.failed.Inc()
+		e.metrics.fails(ctx)
 		return nil, fmt.Errorf("keep what %q may do on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
 	}
 	made := &entry{key: k, permissions: *permissions, revision: r.state.header.Revision, number: r.number}

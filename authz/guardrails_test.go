@@ -159,7 +159,7 @@ const neverEnds = `deny contains "x" if {
 	a + b + c == -1
 }`
 
-// A caller who goes away in the middle is no fault of the guardrails.
+// A caller who goes away in the middle is no fault of the guardrails, nor of Rego.
 func TestWhoGoesAwayIsNoFailure(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
@@ -171,7 +171,16 @@ func TestWhoGoesAwayIsNoFailure(t *testing.T) {
 	require.Error(t, err)
 	_, err = e.Check(ctx, 0, view)
 	require.Error(t, err)
+	explained := view
+	explained.Explain = true
+	again, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = e.Check(again, 0, explained)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Zero(t, said(t, registry)["failed"])
+	var failed dto.Metric
+	require.NoError(t, e.metrics.failed.Write(&failed))
+	require.Zero(t, failed.GetCounter().GetValue())
 }
 
 // TestHostileContext: whatever the caller says, guardrails read just that, or the check

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -96,6 +97,14 @@ func (m *engineMetrics) observed(e *Engine) []prometheus.Collector {
 
 // evaluated counts an evaluation that began at start.
 func (m *engineMetrics) evaluated(start time.Time) { m.evaluation.Observe(time.Since(start).Seconds()) }
+
+// fails counts an evaluation that gave an error, but for that of a caller who went
+// away.
+func (m *engineMetrics) fails(ctx context.Context) {
+	if ctx.Err() == nil {
+		m.failed.Inc()
+	}
+}
 
 // stripes is a counter that many cores add to: on one word they would wait for
 // each other at every hit.

@@ -332,7 +332,7 @@ func (e *Engine) passes(ctx context.Context, view View, now int64, found *Permis
 	}
 	d, err := view.Policy().Decision(ctx, view, at(now), *q)
 	if err != nil {
-		e.metrics.failed.Inc()
+		e.metrics.fails(ctx)
 		e.guard.fails(ctx)
 	}
 	return d.Allow, err
