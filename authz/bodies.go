@@ -33,19 +33,20 @@ func (x *bodies) of(o policies.Object) *bodies {
 }
 
 // like gives what was made of a body like o's, or makes it.
-func like[Body, V any](known map[string]*V, o policies.Object, from func(Body) *V) (*V, error) {
+func like[Body, V any](known map[string]*V, o policies.Object, read func(string) (Body, error), from func(Body) *V) (*V, error) {
 	if have, ok := known[string(o.Body)]; ok {
 		return have, nil
 	}
-	body, err := decodeBody[Body](o)
+	text := string(o.Body) // the key, which what is read shares
+	body, err := read(text)
 	if err != nil {
-		return nil, err
+		return nil, unreadable(o, err)
 	}
 	if len(known) >= maxBodies {
 		clear(known)
 	}
 	made := from(body)
-	known[string(o.Body)] = made
+	known[text] = made
 	return made, nil
 }
 

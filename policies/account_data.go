@@ -55,13 +55,11 @@ func (b *dataBuilder) add(o Object) error {
 	case KindAccount:
 		return nil
 	case KindGroup:
-		var body GroupBody
-		err := json.Unmarshal(o.Body, &body)
+		body, err := ReadGroupBody(string(o.Body))
 		b.parents[GroupID(o.ID)] = body.Parent
 		return err
 	case KindEnvironment:
-		var body EnvironmentBody
-		err := json.Unmarshal(o.Body, &body)
+		body, err := ReadEnvironmentBody(string(o.Body))
 		b.data.Environments[EnvironmentID(o.ID)] = EnvironmentData(body)
 		return err
 	case KindPolicy:
@@ -73,13 +71,12 @@ func (b *dataBuilder) add(o Object) error {
 		}
 		return err
 	case KindRole:
-		var body RoleBody
-		err := json.Unmarshal(o.Body, &body)
+		body, err := ReadRoleBody(string(o.Body))
 		b.data.Roles[RoleID(o.ID)] = RoleData(body)
 		return err
 	case KindMember:
-		var body MemberBody
-		if err := json.Unmarshal(o.Body, &body); err != nil {
+		body, err := ReadMemberBody(string(o.Body))
+		if err != nil {
 			return err
 		}
 		return b.addMember(CollaborationID(o.ID), body)
@@ -88,8 +85,7 @@ func (b *dataBuilder) add(o Object) error {
 		if err != nil {
 			return err
 		}
-		var body GrantBody
-		err = json.Unmarshal(o.Body, &body)
+		body, err := ReadGrantBody(string(o.Body))
 		b.addGrant(key, NewGrantData(body.Roles, body.ExpiresAt))
 		return err
 	case KindPolicyInForce, KindToken:

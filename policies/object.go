@@ -60,6 +60,9 @@ func NewObject(kind Kind, owner AccountID, id string, body any) (Object, error) 
 // CanonicalJSON encodes v as RFC 8785 says, so that equal values have equal
 // bytes.
 func CanonicalJSON(v any) (jsontext.Value, error) {
+	if body, ok := v.(canonical); ok {
+		return body.appendCanonical(make([]byte, 0, usualBody))
+	}
 	data, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -70,57 +73,6 @@ func CanonicalJSON(v any) (jsontext.Value, error) {
 	}
 	return value, nil
 }
-
-// The bodies of objects.
-type (
-	// AccountBody says that the account exists.
-	AccountBody struct{}
-
-	// GroupBody is where a group stands; nil is the root.
-	GroupBody struct {
-		Parent *GroupID `json:"parent"`
-	}
-
-	// EnvironmentBody is which groups an environment stands in, sorted.
-	EnvironmentBody struct {
-		Groups []GroupID `json:"groups"`
-	}
-
-	// PolicyBody is what a custom policy allows, and where.
-	PolicyBody struct {
-		Resources []ResourceType `json:"resources"`
-		Actions   []ActionName   `json:"actions"`
-	}
-
-	// RoleBody is a role without its description.
-	RoleBody struct {
-		Name              string     `json:"name"`
-		Policies          []PolicyID `json:"policies"`
-		ReceiveLoadAlerts bool       `json:"receive_load_alerts"`
-	}
-
-	// MemberBody is a collaboration's status, and the account it concerns now:
-	// the one it is bound to, or, before the first acceptance, the one that has
-	// the address; nil while none has.
-	MemberBody struct {
-		Account *AccountID `json:"account"`
-		Status  Status     `json:"status"`
-	}
-
-	// GrantBody is what a grant gives, and until when (nil: for ever).
-	GrantBody struct {
-		Roles     []RoleID   `json:"roles"`
-		ExpiresAt *time.Time `json:"expires_at"`
-	}
-
-	// TokenBody is a service token: the hex SHA-256 of its secret, its scopes,
-	// and when it ends (nil: never).
-	TokenBody struct {
-		Hash      string     `json:"hash"`
-		Scopes    []Scope    `json:"scopes"`
-		ExpiresAt *time.Time `json:"expires_at"`
-	}
-)
 
 // GrantKey names a grant on the platform.
 type GrantKey struct {
