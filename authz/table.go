@@ -192,6 +192,10 @@ func tableOf[K ~string, V any](pairs []pair[K, V]) table[K, V] {
 	return table[K, V]{tree: treeOf(pairs)}
 }
 
-// pack makes the table again without room to grow. It must be called on new tables
+// pack makes the table again, if it has room to grow. It must be called on new tables
 // only.
-func (t *table[K, V]) pack() { *t = tableOf(t.pairs()) }
+func (t *table[K, V]) pack() {
+	if t.tree != nil || len(t.few) < cap(t.few) {
+		*t = tableOf(t.pairs())
+	}
+}

@@ -110,9 +110,10 @@ func frameType(line []byte) (Type, error) {
 	if !ok {
 		return "", errors.New("a frame has an unknown type")
 	}
-	switch t := Type(name); t {
-	case TypeSnapshot, TypeObject, TypeSnapshotEnd, TypeChange, TypeNotice, TypeSeal, TypeHeartbeat:
-		return t, nil
+	for _, t := range types {
+		if string(t) == string(name) {
+			return t, nil // which needs no memory
+		}
 	}
 	return "", fmt.Errorf("a frame has the unknown type %q", name)
 }

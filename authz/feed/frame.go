@@ -51,6 +51,9 @@ const (
 	TypeHeartbeat   Type = "heartbeat"
 )
 
+// types are all of them, the most frequent first.
+var types = [...]Type{TypeObject, TypeChange, TypeNotice, TypeSeal, TypeHeartbeat, TypeSnapshot, TypeSnapshotEnd}
+
 // Position is a place in the history of a platform: the state right after
 // Revision, to which the chain gives Hash.
 type Position struct {
@@ -233,6 +236,7 @@ func changeFollows(c policies.Change, p Position) error {
 type Tally struct {
 	count uint64
 	hash  hash.Hash
+	end   [1]byte // of a line; here, since what a hash is given lies on the heap
 }
 
 // NewTally begins with the line of the snapshot frame, without its line feed.
@@ -242,7 +246,7 @@ func NewTally(line []byte) *Tally {
 	return t
 }
 
-func newTally() *Tally { return &Tally{hash: sha256.New()} }
+func newTally() *Tally { return &Tally{hash: sha256.New(), end: [1]byte{'\n'}} }
 
 // Object adds the line of an object frame, without its line feed.
 func (t *Tally) Object(line []byte) {
@@ -252,7 +256,7 @@ func (t *Tally) Object(line []byte) {
 
 func (t *Tally) write(line []byte) {
 	t.hash.Write(line)
-	t.hash.Write([]byte{'\n'})
+	t.hash.Write(t.end[:])
 }
 
 // End is the frame that ends the snapshot.

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -16,12 +17,16 @@ type objectReader struct {
 	owner policies.AccountID
 	// bodies are known to be JSON: an owner has few different ones.
 	bodies map[string]jsontext.Value
-	frame  Object // what is given, for as long as nothing else is read
+	// texts has what is given, one behind the other: each alone costs the allocator as
+	// much as the rest of the reading.
+	texts strings.Builder
+	frame Object // what is given, for as long as nothing else is read
 }
 
 const (
 	maxKnownBodies = 1024
 	maxKnownBody   = 256 // bytes
+	textsPiece     = 4 << 10
 )
 
 func (r *objectReader) read(line []byte) (*Object, bool) {
@@ -60,7 +65,7 @@ func (r *objectReader) read(line []byte) (*Object, bool) {
 	if string(r.owner) != string(owner) {
 		r.owner = policies.AccountID(owner)
 	}
-	r.frame.Object = policies.Object{Kind: r.kind, Owner: r.owner, ID: string(id), Body: value}
+	r.frame.Object = policies.Object{Kind: r.kind, Owner: r.owner, ID: r.text(id), Body: value}
 	return &r.frame, true
 }
 
@@ -74,12 +79,26 @@ func (r *objectReader) body(body []byte) (jsontext.Value, bool) {
 		return nil, false
 	}
 	if len(body) <= maxKnownBody {
-		if r.bodies == nil || len(r.bodies) == maxKnownBodies {
+		if r.bodies == nil {
 			r.bodies = make(map[string]jsontext.Value, maxKnownBodies)
 		}
-		r.bodies[string(body)] = value
+		if len(r.bodies) == maxKnownBodies {
+			clear(r.bodies)
+		}
+		r.bodies[r.text(body)] = value
 	}
 	return value, true
+}
+
+// text gives a copy of text.
+func (r *objectReader) text(text []byte) string {
+	if r.texts.Len()+len(text) > r.texts.Cap() {
+		r.texts.Reset() // what was given keeps its piece
+		r.texts.Grow(max(textsPiece, len(text)))
+	}
+	at := r.texts.Len()
+	r.texts.Write(text)
+	return r.texts.String()[at:]
 }
 
 // cutPlain cuts a string off that ends here, without the quote; false: it has
