@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// Interval is the shortest time between two writes of what was reported.
-	Interval = 100 * time.Millisecond
+	// gathering is how long after the first report they are written: a fleet reports
+	// about the same time.
+	gathering = 50 * time.Millisecond
 
 	// maxSidecars bounds what is gathered while nothing can be written.
 	maxSidecars  = 10_000
@@ -96,19 +97,14 @@ func (f *Fleet) Take(r *wire.Report, address string) error {
 
 // Run writes what is reported until ctx ends.
 func (f *Fleet) Run(ctx context.Context) {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
 	drop := time.NewTicker(dropEvery)
 	defer drop.Stop()
 	for {
-		select { // what comes meanwhile is written together
-		case <-pause.C:
-		case <-ctx.Done():
-			return
-		}
 		select {
 		case <-f.wake:
-			f.outcome(ctx, f.write(ctx))
+			if pause(ctx, gathering) {
+				f.outcome(ctx, f.write(ctx))
+			}
 		case <-drop.C:
 			bounded, cancel := context.WithTimeout(ctx, writeTimeout)
 			f.outcome(ctx, f.o.Store.DropReports(bounded))
@@ -116,7 +112,18 @@ func (f *Fleet) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		pause.Reset(Interval)
+	}
+}
+
+// pause is false if ctx ends before it.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -126,6 +133,9 @@ func (f *Fleet) write(ctx context.Context) error {
 	taken := f.reports
 	f.reports = make(map[string]store.SidecarReport, len(taken))
 	f.mu.Unlock()
+	if len(taken) == 0 { // who came last was taken with those before
+		return nil
+	}
 	reports := make([]store.SidecarReport, 0, len(taken))
 	for _, r := range taken {
 		reports = append(reports, r)

@@ -2,12 +2,13 @@ package feed
 
 import (
 	"context"
-	"crypto/rand"
+	crypto "crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -25,9 +26,10 @@ const (
 	// ReportLease is how long after its last report a sidecar counts as connected.
 	ReportLease = 10 * time.Second
 
-	// reportGap is the shortest time between two reports: revisions that come in
-	// between are reported together.
-	reportGap     = 50 * time.Millisecond
+	// reportAfter is how long after a revision it is reported, half as much to half as
+	// much again: checks that wait for it come first, revisions that come meanwhile are
+	// reported together, and a fleet does not report at once.
+	reportAfter   = 50 * time.Millisecond
 	reportTimeout = 5 * time.Second
 	leaveTimeout  = time.Second
 	rateWindow    = time.Second // checks are counted over this at least
@@ -101,7 +103,7 @@ const (
 	reportFailed = "failed"
 )
 
-// reporter tells the server how far a client is: at each revision that it has
+// reporter tells the server how far a client is: soon after each revision that it has
 // applied, and every few seconds. It is for one goroutine.
 type reporter struct {
 	c        *Client
@@ -116,7 +118,7 @@ type reporter struct {
 
 func newReporter(c *Client) *reporter {
 	id := make([]byte, idBytes)
-	_, _ = rand.Read(id) // never fails, says its documentation
+	_, _ = crypto.Read(id) // never fails, says its documentation
 	return &reporter{c: c, id: hex.EncodeToString(id), since: time.Now()}
 }
 
@@ -124,24 +126,25 @@ func newReporter(c *Client) *reporter {
 func (r *reporter) run(ctx context.Context) {
 	tick := time.NewTicker(ReportInterval)
 	defer tick.Stop()
-	gap := time.NewTimer(0)
-	defer gap.Stop()
 	for {
-		select { // so that a burst of changes is one report
-		case <-gap.C:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			r.leave(ctx)
-			return
-		}
-		r.tell(ctx, false)
-		gap.Reset(reportGap)
 		select {
 		case <-r.c.progress.moved:
 		case <-tick.C:
 		case <-ctx.Done():
 		}
+		later := time.NewTimer(reportAfter/2 + rand.N(reportAfter)) //nolint:gosec // no secret
+		select {
+		case <-later.C:
+		case <-ctx.Done():
+			later.Stop()
+			r.leave(ctx)
+			return
+		}
+		select { // what moved meanwhile is told now
+		case <-r.c.progress.moved:
+		default:
+		}
+		r.tell(ctx, false)
 	}
 }
 
