@@ -11,8 +11,9 @@
 // # The tail
 //
 // One goroutine applies the log to the engine, change by change, in order, each
-// verified against the chain of hashes. It is woken by the database's notification,
-// and once a second in any case. Where the log does not follow from what the engine
+// verified against the chain of hashes. What this server committed it is handed; what
+// others did it reads when the database tells of it, and looks for once a second in any
+// case. Where the log does not follow from what the engine
 // has (another epoch, a restored database), the engine begins anew with a snapshot.
 //
 // # What happens on failure

@@ -21,6 +21,7 @@ const (
 	tailTimeout = 10 * time.Second       // for one look at the log
 	loadTimeout = 10 * time.Minute       // for a snapshot of the platform
 	tailPause   = 200 * time.Millisecond // after listening failed
+	tailWords   = 256                    // of commits, that wait to be heard; for what is beyond the log is read
 	// staleAfter is how long ago the database may last have answered for the server
 	// to be ready; it is asked once a second.
 	staleAfter = 5 * time.Second
@@ -34,7 +35,8 @@ type tail struct {
 	log    *slog.Logger
 	clock  func() time.Time
 
-	wake    chan struct{}
+	wake    chan struct{} // the log is to be read
+	words   chan store.Word
 	reached atomic.Int64 // when the database last answered, Unix nanoseconds
 	failing bool         // of run's goroutine: one log line for each outage
 
@@ -43,7 +45,7 @@ type tail struct {
 
 func newTail(s *store.Store, e *authz.Engine, o Options) (*tail, error) {
 	t := &tail{
-		store: s, engine: e, recent: &recent{}, log: o.Logger, clock: o.Clock, wake: make(chan struct{}, 1),
+		store: s, engine: e, recent: &recent{}, log: o.Logger, clock: o.Clock, wake: make(chan struct{}, 1), words: make(chan store.Word, tailWords),
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "usher_admin_tail_rebuilds_total",
 			Help: "How often the engine began anew with a snapshot; more than once for each epoch is bad.",
@@ -81,16 +83,23 @@ func (t *tail) run(ctx context.Context) {
 		case <-ctx.Done():
 			<-listening
 			return
+		case w := <-t.words:
+			t.hear(ctx, w)
 		case <-t.wake:
-			t.look(ctx)
+			t.outcome(ctx, t.catchUp(ctx))
 		}
 	}
 }
 
-// listen turns the store's notifications into wakes.
+// listen passes the store's words on.
 func (t *tail) listen(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := t.store.Listen(ctx, func() {
+		err := t.store.Listen(ctx, func(w store.Word) {
+			select {
+			case t.words <- w:
+				return
+			default:
+			}
 			select {
 			case t.wake <- struct{}{}:
 			default: // a wake waits already
@@ -109,9 +118,23 @@ func (t *tail) listen(ctx context.Context) {
 	}
 }
 
-// look applies what is new, and notes an outage once.
-func (t *tail) look(ctx context.Context) {
-	err := t.catchUp(ctx)
+// hear takes a commit's change as it was told, if it is the next: to read it from the
+// log would cost two ways to the database before any sidecar hears of it. Everything
+// else that is new is read from there.
+func (t *tail) hear(ctx context.Context, w store.Word) {
+	state := t.engine.State()
+	switch {
+	case state != nil && w.Revision != 0 && w.Revision <= state.Revision():
+		return // it was there before this word of it
+	case state != nil && w.Change != nil && w.Change.Follows(state.Revision(), state.Hash()) == nil:
+		t.outcome(ctx, t.take(ctx, []policies.Change{*w.Change}))
+	default:
+		t.outcome(ctx, t.catchUp(ctx))
+	}
+}
+
+// outcome notes an outage once.
+func (t *tail) outcome(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
@@ -141,21 +164,30 @@ func (t *tail) catchUp(ctx context.Context) error {
 		if len(changes) == 0 {
 			return t.compare(ctx, state)
 		}
-		t.reached.Store(t.clock().UnixNano())
-		for _, c := range changes {
-			t.recent.add(c) // before who waits for it looks
-			if err := t.engine.Apply(ctx, c); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				t.log.WarnContext(ctx, "a change does not follow from the engine's state, which begins anew", "revision", uint64(c.Revision), "error", err)
-				return t.rebuild(ctx)
-			}
+		if err := t.take(ctx, changes); err != nil {
+			return err
 		}
 		if len(changes) < tailBatch {
 			return nil // what came meanwhile wakes us again
 		}
 	}
+}
+
+// take applies what the database has committed, or begins anew where that does not
+// follow.
+func (t *tail) take(ctx context.Context, changes []policies.Change) error {
+	t.reached.Store(t.clock().UnixNano())
+	for _, c := range changes {
+		t.recent.add(c) // before who waits for it looks
+		if err := t.engine.Apply(ctx, c); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			t.log.WarnContext(ctx, "a change does not follow from the engine's state, which begins anew", "revision", uint64(c.Revision), "error", err)
+			return t.rebuild(ctx)
+		}
+	}
+	return nil
 }
 
 func (t *tail) changes(ctx context.Context, after policies.Revision) ([]policies.Change, error) {

@@ -286,7 +286,7 @@ func TestListen(t *testing.T) {
 	notified := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.Listen(ctx, func() {
+		ended <- s.Listen(ctx, func(store.Word) {
 			select {
 			case notified <- struct{}{}:
 			default:
@@ -306,6 +306,47 @@ func TestListen(t *testing.T) {
 	for range 3 {
 		<-notified
 	}
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
+// A listener is handed what its own store commits, as the log has it, and hears of what
+// others do.
+func TestListenHandsOver(t *testing.T) {
+	t.Parallel()
+	database := storetest.URL(t)
+	s, other := storetest.New(t, store.Options{URL: database}), storetest.New(t, store.Options{URL: database})
+	ctx, cancel := context.WithCancel(t.Context())
+	words, ended := make(chan store.Word, 1000), make(chan error, 1)
+	go func() { ended <- s.Listen(ctx, func(w store.Word) { words <- w }) }()
+	require.Equal(t, store.Word{}, <-words)
+	// hear gives the changes that come with so many words of a revision, in any order.
+	hear := func(count int, revision policies.Revision) (handed []policies.Change) {
+		for count > 0 {
+			w := <-words
+			if w.Revision == 0 {
+				continue // a second is over
+			}
+			require.Equal(t, revision, w.Revision)
+			if count--; w.Change != nil {
+				handed = append(handed, *w.Change)
+			}
+		}
+		return handed
+	}
+	for i := range 3 {
+		mia := policies.Account{ID: "mia", Email: "mia@example.com", DisplayName: fmt.Sprint(i)}
+		done, err := s.PutAccount(t.Context(), call(), mia)
+		require.NoError(t, err)
+		log, err := s.Changes(t.Context(), done.Revision-1, 1)
+		require.NoError(t, err)
+		require.Equal(t, log, hear(2, done.Revision), "by the commit, and by PostgreSQL")
+	}
+	done, err := other.PutAccount(t.Context(), call(), policies.Account{ID: "max", Email: "max@example.com"})
+	require.NoError(t, err)
+	require.Empty(t, hear(1, done.Revision))
+	report := importAll(t, s, policies.Document{Account: policies.Account{ID: "moe", Email: "moe@example.com"}})
+	require.Empty(t, hear(2, report.Revision), "an import's changes are for the log to tell")
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+
+	"github.com/usher-authz/usher/policies"
 )
 
 const (
@@ -19,13 +21,23 @@ const (
 	reconnectDelay = 250 * time.Millisecond
 )
 
-// Listen calls notify soon after each commit, at least once every [PollInterval],
-// and whenever it may have missed something, until ctx ends, whose error it returns.
-// It keeps one connection for itself, and begins a new epoch when it finds that it
-// was led to a database that was restored or failed over. notify is called by any
-// goroutine, and should only wake up another one: after a commit of this store at once,
-// and not when PostgreSQL has found the time to tell.
-func (s *Store) Listen(ctx context.Context, notify func()) error {
+// Word is what a listener hears.
+type Word struct {
+	// Revision was committed; 0: the log may have anything.
+	Revision policies.Revision
+	// Change is what was committed, if this store did it and it is one revision. It need
+	// not be read from the log then.
+	Change *policies.Change
+}
+
+// Listen calls notify soon after each commit, without a revision at least once every
+// [PollInterval] and whenever it may have missed something, until ctx ends, whose error
+// it returns. It keeps one connection for itself, and begins a new epoch when it finds
+// that it was led to a database that was restored or failed over. notify is called by
+// any goroutine, and should only wake up another one: after a commit of this store at
+// once, and again when PostgreSQL has found the time to tell. Words may come in another
+// order than commits.
+func (s *Store) Listen(ctx context.Context, notify func(Word)) error {
 	s.committed.Store(&notify)
 	defer s.committed.CompareAndSwap(&notify, nil)
 	for ctx.Err() == nil {
@@ -34,7 +46,7 @@ func (s *Store) Listen(ctx context.Context, notify func()) error {
 			break
 		}
 		s.log.WarnContext(ctx, "the listener lost its connection, and reconnects", "error", err)
-		notify()
+		notify(Word{})
 		pause := time.NewTimer(reconnectDelay)
 		select {
 		case <-ctx.Done():
@@ -46,7 +58,7 @@ func (s *Store) Listen(ctx context.Context, notify func()) error {
 }
 
 // listenOnce listens on one connection until that fails.
-func (s *Store) listenOnce(ctx context.Context, notify func()) error {
+func (s *Store) listenOnce(ctx context.Context, notify func(Word)) error {
 	if err := s.ensureEpoch(ctx); err != nil {
 		return err
 	}
@@ -69,18 +81,23 @@ func (s *Store) listenOnce(ctx context.Context, notify func()) error {
 	if _, err := conn.Exec(ctx, sqlListen); err != nil {
 		return translate(err)
 	}
-	notify() // what was committed before we listened
-	for {
-		wait, cancel := context.WithTimeout(ctx, PollInterval)
-		_, err := conn.WaitForNotification(wait)
+	for poll := time.Now(); ; {
+		if !time.Now().Before(poll) { // at first: what was committed before we listened
+			notify(Word{})
+			poll = time.Now().Add(PollInterval)
+		}
+		wait, cancel := context.WithDeadline(ctx, poll)
+		heard, err := conn.WaitForNotification(wait)
 		timedOut := errors.Is(wait.Err(), context.DeadlineExceeded)
 		cancel()
-		if err != nil && !timedOut {
+		switch {
+		case err != nil && !timedOut:
 			return translate(err)
-		}
-		if conn.IsClosed() {
+		case conn.IsClosed():
 			return errConnectionClosed
+		case err == nil:
+			revision, _ := policies.ParseRevision(heard.Payload) // 0 of what is none
+			notify(Word{Revision: revision})
 		}
-		notify()
 	}
 }

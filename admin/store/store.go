@@ -78,7 +78,7 @@ type Store struct {
 	// lookupTimeout is defaultLookupTimeout but in tests.
 	lookupTimeout time.Duration
 	// committed is what is called after each commit; nil: nothing. See [Store.Listen].
-	committed atomic.Pointer[func()]
+	committed atomic.Pointer[func(Word)]
 }
 
 // Open connects to a migrated database, and begins a new epoch if it was restored

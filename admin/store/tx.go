@@ -62,6 +62,8 @@ type tx struct {
 	named *query[string]
 	// next is the number of the revision, if it has any other than the head's plus one.
 	next policies.Revision
+	// made is the change that the commit makes, if it makes one revision.
+	made *policies.Change
 	// anyTimeline lets the write run on a database that was restored or failed over.
 	anyTimeline bool
 	// found is the platform before the write, once somebody asked for it.

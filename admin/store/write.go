@@ -204,21 +204,22 @@ func (s *Store) unchanged(tx *tx) (outcome, error) {
 
 // log queues the revision: its rows, the head and the announcement.
 func (tx *tx) log(action string, r *record) {
-	tx.queueRevision(action, r)
+	tx.made = new(tx.queueRevision(action, r))
 	for i, e := range r.entries {
 		tx.queue.Queue(sqlInsertChange, e.owner, tx.head.Revision, i, e.kind, e.id, e.before, e.after, e.personal, e.personalSalt, e.personalHash)
 	}
 	tx.queueHead()
 }
 
-// queueRevision puts a revision at the end of the chain.
-func (tx *tx) queueRevision(action string, r *record) {
+// queueRevision puts a revision at the end of the chain, as the change that it gives.
+func (tx *tx) queueRevision(action string, r *record) policies.Change {
 	revision := tx.revision()
 	hash := policies.ChainHash(policies.Hash(tx.head.Hash), revision, sha256.Sum256(r.objects), r.auditHash)
 	actor := tx.call.Actor
 	tx.queue.Queue(sqlInsertRevision, revision, tx.now, string(r.objects), r.auditHash[:], hash[:], action,
 		actor.Token, actor.TokenName, actor.Account, actor.Local, actor.RequestID, r.owners(), r.address, r.addressSalt, r.addressHash, tx.id, tx.head.Revision)
 	tx.head.Revision, tx.head.Hash = revision, hash[:]
+	return policies.Change{Revision: revision, Time: tx.now, Objects: r.objects, AuditHash: r.auditHash, Hash: hash}
 }
 
 // queueHead writes the end of the chain, and announces it.
@@ -240,7 +241,7 @@ func (s *Store) commit(tx *tx) (outcome, error) {
 	err := tx.send(ctx)
 	if err == nil {
 		if notify := s.committed.Load(); notify != nil {
-			(*notify)()
+			(*notify)(Word{Revision: done.revision, Change: tx.made})
 		}
 		return done, nil
 	}
