@@ -31,7 +31,8 @@ func BenchmarkStart(b *testing.B) {
 				require.NoError(b, err)
 				return k
 			}
-			keepState(b, generatedState(b, owners), keeper)
+			_, state := generated(b, owners)
+			keepState(b, state, keeper)
 			floor := time.Hour
 			for range 5 {
 				floor = min(floor, readAndHash(b, filepath.Join(dir, "snapshot.zst")))
@@ -53,8 +54,8 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// generatedState is the platform of an import, without a server.
-func generatedState(b *testing.B, owners int) *authz.State {
+// generated is a platform, and its state, as after an import.
+func generated(b *testing.B, owners int) (*platform, *authz.State) {
 	b.Helper()
 	p, err := generate(1, owners)
 	require.NoError(b, err)
@@ -73,7 +74,7 @@ func generatedState(b *testing.B, owners int) *authz.State {
 	}
 	state, err := builder.Build(context.Background())
 	require.NoError(b, err)
-	return state
+	return p, state
 }
 
 // keepState has a keeper write state.
