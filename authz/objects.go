@@ -5,6 +5,8 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -50,6 +52,8 @@ func (a *Account) Objects() iter.Seq2[policies.Object, error] {
 type emitter struct {
 	owner policies.AccountID
 	yield func(policies.Object, error) bool
+	// bodies are those of what several objects share (see like): they are encoded once.
+	bodies map[any]jsontext.Value
 }
 
 func (e emitter) emit(kind policies.Kind, id string, body any) bool {
@@ -57,11 +61,23 @@ func (e emitter) emit(kind policies.Kind, id string, body any) bool {
 	return e.yield(o, err) && err == nil
 }
 
+// emitShared is emit for what made stands for: of all that have it, the body is the
+// first one's.
+func (e emitter) emitShared(kind policies.Kind, id string, made any, body func() any) bool {
+	known, ok := e.bodies[made]
+	if ok {
+		return e.yield(policies.Object{Kind: kind, Owner: e.owner, ID: id, Body: known}, nil)
+	}
+	o, err := policies.NewObject(kind, e.owner, id, body())
+	e.bodies[made] = o.Body
+	return e.yield(o, err) && err == nil
+}
+
 func (a *Account) emit(yield func(policies.Object, error) bool) bool {
 	if !(emitter{yield: yield}).emit(policies.KindAccount, string(a.ID()), policies.AccountBody{}) {
 		return false
 	}
-	out := emitter{owner: a.ID(), yield: yield}
+	out := emitter{owner: a.ID(), yield: yield, bodies: map[any]jsontext.Value{}}
 	for _, id := range a.parentsFirst() {
 		body := policies.GroupBody{}
 		if parent, _ := a.groups.get(id); parent.string() != "" {
@@ -72,7 +88,7 @@ func (a *Account) emit(yield func(policies.Object, error) bool) bool {
 		}
 	}
 	for id, e := range a.environments.all() {
-		if !out.emit(policies.KindEnvironment, string(id), policies.EnvironmentBody{Groups: e.groups}) {
+		if !out.emitShared(policies.KindEnvironment, string(id), e, func() any { return policies.EnvironmentBody{Groups: e.groups} }) {
 			return false
 		}
 	}
@@ -103,7 +119,7 @@ func (a *Account) emitMembers(out emitter) bool {
 	for id, m := range a.members.all() {
 		ok := m.grants.each(a.ID(), func(r policies.Resource, g *grant) bool {
 			key := policies.GrantKey{Member: id, Resource: r}
-			return out.emit(policies.KindGrant, key.String(), policies.GrantBody{Roles: g.roles, ExpiresAt: g.ends})
+			return out.emitShared(policies.KindGrant, key.String(), g, func() any { return policies.GrantBody{Roles: g.roles, ExpiresAt: g.ends} })
 		})
 		if !ok {
 			return false
