@@ -19,6 +19,12 @@
 // An older pair of files put in place of the present one is genuine, but was last
 // confirmed when it was present: its age tells, and max-offline bounds it.
 //
+// # Who comes first
+//
+// A snapshot of a large platform is seconds of work, which nobody waits for. It rests
+// most of the time, so that checks and changes have the processor, but at the end of the
+// process, when it must be done.
+//
 // # Faults
 //
 // Both files are written beside, synced, and renamed, and the directory is synced:

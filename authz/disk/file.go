@@ -52,19 +52,52 @@ func macOf(key, text []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// writeSnapshot writes s into dir.
-func writeSnapshot(ctx context.Context, dir string, key []byte, s *authz.State, now time.Time) error {
+// writeSnapshot writes s into dir, at ease or at once.
+func writeSnapshot(ctx context.Context, dir string, key []byte, s *authz.State, now time.Time, atEase bool) error {
 	return replace(filepath.Join(dir, snapshotFile), func(w io.Writer) error {
 		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			return fmt.Errorf("begin to compress: %w", err)
 		}
-		if err := writeState(ctx, z, key, s, now); err != nil {
+		var lines io.Writer = z
+		if atEase {
+			lines = &eased{ctx: ctx, w: z, since: time.Now()}
+		}
+		if err := writeState(ctx, lines, key, s, now); err != nil {
 			_ = z.Close() // the file is given up
 			return err
 		}
 		return z.Close()
 	})
+}
+
+// rest is how many times as long as it works a snapshot rests, after each batch of a
+// millisecond or two: the seconds of processor time that a large platform takes are not
+// worth that a check or a change waits for them.
+const rest = 7
+
+// eased rests after each write, for the time since the last one.
+type eased struct {
+	ctx   context.Context //nolint:containedctx // of the snapshot that it writes
+	w     io.Writer
+	since time.Time
+}
+
+// Write implements io.Writer.
+func (e *eased) Write(p []byte) (int, error) {
+	n, err := e.w.Write(p)
+	if err != nil {
+		return n, err
+	}
+	pause := time.NewTimer(rest * time.Since(e.since))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-e.ctx.Done():
+		return n, e.ctx.Err()
+	}
+	e.since = time.Now()
+	return n, nil
 }
 
 // writeState writes s as the frames of a snapshot.

@@ -21,7 +21,7 @@ import (
 
 // The defaults of [Options].
 const (
-	// DefaultInterval is how long after a change the snapshot is written at the latest.
+	// DefaultInterval is how long after a change a snapshot is begun at the latest.
 	DefaultInterval = 30 * time.Second
 	// DefaultConfirmInterval is how often a heartbeat is kept while nothing changes.
 	DefaultConfirmInterval = 5 * time.Second
@@ -158,16 +158,16 @@ func (k *Keeper) last() (*feed.Heartbeat, *authz.State) {
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(min(k.o.Interval, k.o.ConfirmInterval))
 	defer tick.Stop()
-	var last time.Time // of the last attempt at a snapshot
+	var last time.Time // when the last attempt at a snapshot ended
 	for {
 		select {
 		case <-ctx.Done():
-			k.keep(context.WithoutCancel(ctx), true)
+			k.keep(context.WithoutCancel(ctx), true, false)
 			return
-		case now := <-tick.C:
-			due := last.IsZero() || now.Sub(last) >= k.o.Interval
-			if k.keep(ctx, due) {
-				last = now
+		case <-tick.C:
+			due := last.IsZero() || time.Since(last) >= k.o.Interval
+			if k.keep(ctx, due, true) {
+				last = time.Now()
 			}
 		}
 	}
@@ -175,7 +175,7 @@ func (k *Keeper) Run(ctx context.Context) {
 
 // keep writes the state, if it is another one and that is due, and the heartbeat that
 // confirms what is on disk. True: it tried to write the state.
-func (k *Keeper) keep(ctx context.Context, due bool) (tried bool) {
+func (k *Keeper) keep(ctx context.Context, due, atEase bool) (tried bool) {
 	beat, s := k.last()
 	if s == nil || !names(beat, s.Header()) {
 		return false
@@ -186,7 +186,7 @@ func (k *Keeper) keep(ctx context.Context, due bool) (tried bool) {
 			return false
 		}
 		tried = true
-		err = k.snapshot(ctx, s)
+		err = k.snapshot(ctx, s, atEase)
 	}
 	if err == nil && beat.Time.After(k.kept) {
 		if err = writeConfirmed(k.o.Dir, k.o.Key, beat); err == nil {
@@ -200,13 +200,15 @@ func (k *Keeper) keep(ctx context.Context, due bool) (tried bool) {
 	return tried
 }
 
-func (k *Keeper) snapshot(ctx context.Context, s *authz.State) error {
+func (k *Keeper) snapshot(ctx context.Context, s *authz.State, atEase bool) error {
 	if err := os.MkdirAll(k.o.Dir, 0o700); err != nil {
 		k.metrics.writes.WithLabelValues("failed").Inc()
 		return err
 	}
-	if err := writeSnapshot(ctx, k.o.Dir, k.o.Key, s, k.o.Clock()); err != nil {
-		k.metrics.writes.WithLabelValues("failed").Inc()
+	if err := writeSnapshot(ctx, k.o.Dir, k.o.Key, s, k.o.Clock(), atEase); err != nil {
+		if ctx.Err() == nil { // else it is written at once instead
+			k.metrics.writes.WithLabelValues("failed").Inc()
+		}
 		return err
 	}
 	k.written, k.kept = s.Header(), time.Time{}

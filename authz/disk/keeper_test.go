@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -59,7 +60,7 @@ func (k kept) beat(t *testing.T, at authz.Header) *feed.Heartbeat {
 func (k kept) write(t *testing.T, keeper *Keeper) {
 	t.Helper()
 	keeper.Confirm(k.beat(t, k.platform.State().Header()))
-	keeper.keep(t.Context(), true)
+	keeper.keep(t.Context(), true, false)
 }
 
 func (k kept) path(name string) string { return filepath.Join(k.dir, name) }
@@ -150,7 +151,7 @@ func TestConfirmationIsVerified(t *testing.T) {
 
 	before := k.platform.State().Header()
 	k.platform.WriteEnvironments("a", "f", 1)
-	require.NoError(t, writeSnapshot(t.Context(), k.dir, Key("token"), k.platform.State(), now))
+	require.NoError(t, writeSnapshot(t.Context(), k.dir, Key("token"), k.platform.State(), now, false))
 	require.NoError(t, writeConfirmed(k.dir, Key("token"), k.beat(t, before)))
 	require.Nil(t, k.keeper(t, "token").Load(t.Context()).Confirmed, "it is of another revision")
 
@@ -188,7 +189,7 @@ func TestFaultsOfTheDisk(t *testing.T) {
 	k.platform.WriteEnvironments("a", "g", 1000)
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, writeSnapshot(stopped, k.dir, Key("token"), k.platform.State(), now), context.Canceled)
+	require.ErrorIs(t, writeSnapshot(stopped, k.dir, Key("token"), k.platform.State(), now, false), context.Canceled)
 	left, err := os.ReadDir(k.dir)
 	require.NoError(t, err)
 	require.Len(t, left, 2)
@@ -213,4 +214,49 @@ func value(t *testing.T, m prometheus.Metric) int {
 	var out dto.Metric
 	require.NoError(t, m.Write(&out))
 	return int(out.GetCounter().GetValue())
+}
+
+// What is written at ease rests for longer than it works, and not beyond the end.
+func TestEased(t *testing.T) {
+	t.Parallel()
+	const work = 3 * time.Millisecond
+	ctx, stop := context.WithCancel(t.Context())
+	var out bytes.Buffer
+	began := time.Now()
+	w := &eased{ctx: ctx, w: &out, since: began.Add(-work)}
+	n, err := w.Write([]byte("line"))
+	require.NoError(t, err)
+	require.Equal(t, 4, n)
+	require.GreaterOrEqual(t, time.Since(began), rest*work)
+
+	w.since = time.Now().Add(-time.Hour)
+	time.AfterFunc(work, stop)
+	_, err = w.Write([]byte("s"))
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, "lines", out.String())
+}
+
+// Whoever stops in the midst of a snapshot that is written at ease has it whole, and no
+// fault is counted.
+func TestStoppedAtEase(t *testing.T) {
+	t.Parallel()
+	k := keep(t)
+	k.platform.WriteEnvironments("a", "more", 2000) // a few batches
+	keeper, err := New(Options{
+		Dir: k.dir, Key: Key("token"), State: k.platform.State, Interval: time.Millisecond, ConfirmInterval: time.Millisecond,
+	})
+	require.NoError(t, err)
+	keeper.Confirm(k.beat(t, k.platform.State().Header()))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { keeper.Run(ctx); close(ended) }()
+	require.Eventually(t, func() bool {
+		names, err := filepath.Glob(k.path("." + snapshotFile + "-*"))
+		return err == nil && len(names) > 0 || value(t, keeper.metrics.writes.WithLabelValues("good")) > 0
+	}, time.Minute, 100*time.Microsecond)
+	stop()
+	<-ended
+	require.Equal(t, 1, value(t, keeper.metrics.writes.WithLabelValues("good")))
+	require.Zero(t, value(t, keeper.metrics.writes.WithLabelValues("failed")))
+	require.Equal(t, k.platform.State().Header(), k.keeper(t, "token").Load(t.Context()).State.Header())
 }

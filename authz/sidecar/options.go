@@ -63,7 +63,7 @@ type Options struct {
 	// MaxOffline is how long ago a snapshot on disk may have been confirmed fresh, to be
 	// answered from after a start without the admin server.
 	MaxOffline time.Duration
-	// SnapshotInterval is how long after a change the snapshot is written at the latest;
+	// SnapshotInterval is how long after a change a snapshot is begun at the latest;
 	// default disk.DefaultInterval.
 	SnapshotInterval time.Duration
 
