@@ -16,6 +16,14 @@ type commons struct {
 // commonKey is the digest of the binary form: two that have the same are the same.
 type commonKey [sha256.Size]byte
 
+// find gives the one that has this binary form, nil if nobody has it.
+func (s *commons) find(form []byte) *common {
+	key := commonKey(sha256.Sum256(form))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kinds[key].Value()
+}
+
 // share gives the one that equals c and was there before, or c.
 func (s *commons) share(c *common) *common {
 	key := commonKey(sha256.Sum256(c.appendBinary(nil)))

@@ -131,6 +131,11 @@ func (p *Policy) DecodePermissions(data []byte) (*Permissions, error) {
 		}
 		made.until = saturated(ends)
 	}
+	// What is left is the form of the common part, which most have in common: who has it
+	// decoded already spares the rest.
+	if made.common = p.commons.find(d.rest); made.common != nil && d.err == nil {
+		return made, nil
+	}
 	c := &common{
 		policy: p, reason: policies.Reason(d.text()), level: policies.Level(d.text()), receiveLoadAlerts: d.number(1) == 1, roles: d.texts(),
 	}

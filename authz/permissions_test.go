@@ -16,6 +16,9 @@ import (
 func TestPermissionsRoundTrip(t *testing.T) {
 	t.Parallel()
 	p := embeddedPolicy(t)
+	// Another process has the same policy in force, and nothing decoded yet.
+	other, err := NewPolicy(t.Context(), *p.Source())
+	require.NoError(t, err)
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMachine(t, policiestest.RapidDice(rt), p)
 		s := buildState(t, p, testHeader(1), m.objects())
@@ -28,8 +31,13 @@ func TestPermissionsRoundTrip(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, cmp.Diff(want, compact.Effective()))
 			encoded := compact.AppendBinary(nil)
-			again, err := p.DecodePermissions(encoded)
+			known, err := p.DecodePermissions(encoded)
 			require.NoError(t, err)
+			require.Same(t, compact.common, known.common)
+			require.Equal(t, compact, known)
+			again, err := other.DecodePermissions(encoded)
+			require.NoError(t, err)
+			require.Equal(t, encoded, again.AppendBinary(nil))
 			require.Empty(t, cmp.Diff(want, again.Effective()))
 			require.Equal(t, compact.freshAt(at.UnixNano()), again.freshAt(at.UnixNano()))
 			require.Equal(t, compact.until, again.until)
