@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/stretchr/testify/require"
@@ -103,6 +104,35 @@ func TestLookupHonoursMinRevision(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, status.Status)
 	require.Equal(t, problem.RevisionBehind, status.Problem.Type)
 	require.Equal(t, retryAfter, status.RetryAfter)
+}
+
+// Where many look up at once, the last ones wait; they are sent away when that takes long.
+func TestLookupWaitsForAPlace(t *testing.T) {
+	t.Parallel()
+	p := feedtest.New(t, "p", feedtest.Account(t, "a"))
+	ask := func(r *replica) error {
+		_, err := newLookups(t, r.http.URL).Lookup(testContext(t), wire.LookupRequest{Subjects: []policies.AccountID{"a"}})
+		return err
+	}
+	full := func(wait time.Duration) *replica {
+		r := newReplica(t, p, func(o *Options) { o.CatchUpWait = wait })
+		for range maxPosts {
+			r.server.posts <- struct{}{}
+		}
+		return r
+	}
+	r := full(patience)
+	answered := make(chan error, 1)
+	go func() { answered <- ask(r) }()
+	eventually(t, "the server was asked", func() bool { return len(r.tamper.queries()) == 1 })
+	require.Empty(t, answered)
+	<-r.server.posts
+	require.NoError(t, <-answered)
+
+	var status *wire.StatusError
+	require.ErrorAs(t, ask(full(1)), &status)
+	require.Equal(t, http.StatusServiceUnavailable, status.Status)
+	require.Equal(t, problem.Unavailable, status.Problem.Type)
 }
 
 func TestLookupFaults(t *testing.T) {

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -34,13 +35,11 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, req interface{ Val
 	if !s.admit(w, r, http.MethodPost) {
 		return
 	}
-	select {
-	case s.posts <- struct{}{}:
-		defer func() { <-s.posts }()
-	default:
+	if !s.place(r.Context()) {
 		s.refused(w, http.StatusServiceUnavailable, problem.Unavailable, "this replica has as many look-ups as it takes")
 		return
 	}
+	defer func() { <-s.posts }()
 	got, err := decodePost(w, r, req)
 	var large *http.MaxBytesError
 	switch {
@@ -53,6 +52,26 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, req interface{ Val
 		w.Header().Set("Cache-Control", "no-store")
 		answer(got)
 	}
+}
+
+// place takes one of the places for POSTs. Where all are taken it waits for one as long as
+// for a revision: whoever is sent away at once asks again at once. How many wait is bounded
+// by how many requests the admin server takes.
+func (s *Server) place(ctx context.Context) bool {
+	select {
+	case s.posts <- struct{}{}:
+		return true
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.o.CatchUpWait)
+	defer cancel()
+	select {
+	case s.posts <- struct{}{}:
+		return true
+	case <-s.done:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // decodePost reads a request.

@@ -76,7 +76,7 @@ func newReplica(tb testing.TB, p *feedtest.Platform, adapt func(*Options)) *repl
 	mux.HandleFunc(wire.LookupPath, s.ServeLookup)
 	r := &replica{Platform: p, server: s, tamper: &tamper{next: mux}}
 	r.http = httptest.NewUnstartedServer(r.tamper)
-	r.http.Config.ReadTimeout = 100 * time.Millisecond // streams must outlive it
+	r.http.Config.ReadTimeout = time.Second // streams must outlive it
 	r.http.Start()
 	tb.Cleanup(func() {
 		require.NoError(tb, s.Stop(context.Background()))

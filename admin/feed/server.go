@@ -41,7 +41,7 @@ const (
 	// DefaultCatchUpWait is how long an asker that is ahead of this replica waits.
 	DefaultCatchUpWait = 2 * time.Second
 
-	maxPosts      = 64              // look-ups, searches and reports under way at once; further ones are sent away with 503
+	maxPosts      = 64              // look-ups, searches and reports under way at once; further ones wait, and are then sent away with 503
 	logBatch      = 256             // changes a read of the log
 	logTimeout    = 2 * time.Second // for one read of the log; then a snapshot serves
 	logReaders    = 4               // streams that read the log at once: a fleet that comes back must not starve writers

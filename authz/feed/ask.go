@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -24,6 +25,25 @@ type question struct {
 	purpose signing.Purpose   // of the answer's signatures; empty: there are none
 	what    string            // the answer, in errors
 	limit   int64             // of the answer, in bytes
+	silence time.Duration     // how long nothing may come before it is given up
+}
+
+// errNoAnswer ends a question to which nothing came for too long.
+var errNoAnswer = errors.New("the admin server sends nothing")
+
+// patient reads an answer, and puts back the timer that gives it up whenever bytes come: a
+// large one on a slow way may take as long as it takes.
+type patient struct {
+	r      io.Reader
+	timer  *time.Timer
+	within time.Duration
+}
+
+// Read implements io.Reader.
+func (p patient) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.timer.Reset(p.within)
+	return n, err
 }
 
 // ask sends q and reads the answer. If this client has keys, it verifies that the
@@ -34,6 +54,9 @@ func (c *Client) ask(ctx context.Context, q question) ([]byte, error) {
 		return nil, fmt.Errorf("encode the question of %s: %w", q.what, err)
 	}
 	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json"}}
+	// Nothing is sent of it, but net/http then knows that asking twice does no harm, and
+	// asks again where a kept connection turns out to be dead, as after the server's restart.
+	header["Idempotency-Key"] = nil
 	nonce, verify := "", c.o.Verifier != nil && q.purpose != ""
 	if verify {
 		nonce = newNonce()
@@ -42,12 +65,16 @@ func (c *Client) ask(ctx context.Context, q question) ([]byte, error) {
 	if q.least > 0 {
 		header.Set(MinRevisionHeader, q.least.String())
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(q.silence, func() { cancel(errNoAnswer) })
+	defer timer.Stop()
 	resp, err := c.do(ctx, http.MethodPost, q.path, nil, bytes.NewReader(body), header)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	in, closeBody, err := decompress(resp.Header.Get("Content-Encoding"), resp.Body)
+	in, closeBody, err := decompress(resp.Header.Get("Content-Encoding"), patient{resp.Body, timer, q.silence})
 	if err != nil {
 		return nil, err
 	}

@@ -8,13 +8,16 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -311,6 +314,100 @@ func TestLookupAnswersThatDoNotAnswer(t *testing.T) {
 			c.transport.CloseIdleConnections()
 		})
 	}
+}
+
+// pipes is a network within the process, whose time is a test's.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (p pipes) Close() error {
+	close(p)
+	return nil
+}
+
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Net: "unix", Name: "pipes"} }
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	p <- theirs
+	return ours, nil
+}
+
+// An answer may take as long as it takes, if something comes of it all the time.
+func TestOnlySilenceEndsALookup(t *testing.T) {
+	t.Parallel()
+	const answer = `{"platform":"p","revision":5,"hash":"0000000000000000000000000000000000000000000000000000000000000000",` +
+		`"accounts":{},"owners":{},"subjects":{"s":true}}`
+	const silence = 3 * time.Second
+	for name, c := range map[string]struct {
+		comes int // bytes, one after the other
+		took  time.Duration
+		err   error
+	}{
+		"slow":                     {len(answer), time.Duration(len(answer)) * silence / 2, nil},
+		"silent in the middle":     {7, 6*silence/2 + silence, errNoAnswer},
+		"silent from the first on": {0, silence, errNoAnswer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				network := make(pipes)
+				server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body) // only then the server sees that the client is gone
+					for i := range c.comes {
+						_, _ = io.WriteString(w, answer[i:i+1])
+						_ = http.NewResponseController(w).Flush()
+						time.Sleep(silence / 2)
+					}
+					if c.comes < len(answer) {
+						<-r.Context().Done()
+					}
+				})}
+				go func() { _ = server.Serve(network) }()
+				client, err := New(Options{Notices: nobody{}, URL: "http://admin", Dial: network.dial, Silence: silence})
+				require.NoError(t, err)
+				began := time.Now()
+				found, err := client.Lookup(t.Context(), LookupRequest{Subjects: []policies.AccountID{"s"}})
+				require.ErrorIs(t, err, c.err)
+				require.Equal(t, err == nil, found.Subjects["s"])
+				require.Equal(t, c.took, time.Since(began))
+				client.transport.CloseIdleConnections()
+				require.NoError(t, server.Close())
+			})
+		})
+	}
+}
+
+// A server that is started anew leaves dead connections: that is no reason to fail.
+func TestALookupSurvivesItsConnection(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	c, err := New(Options{Notices: nobody{}, URL: serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 2 {
+			gone, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_ = gone.Close()
+			}
+			return
+		}
+		_, _ = fmt.Fprint(w, `{"platform":"p","revision":5,"hash":"0000000000000000000000000000000000000000000000000000000000000000",`+
+			`"accounts":{},"owners":{},"subjects":{"s":true}}`)
+	})})
+	require.NoError(t, err)
+	for range 2 {
+		found, err := c.Lookup(t.Context(), LookupRequest{Subjects: []policies.AccountID{"s"}})
+		require.NoError(t, err)
+		require.True(t, found.Subjects["s"])
+	}
+	require.EqualValues(t, 3, asked.Load())
+	c.transport.CloseIdleConnections()
 }
 
 func TestUnchanged(t *testing.T) {

@@ -32,8 +32,9 @@ const (
 const (
 	// HeartbeatInterval is the time between heartbeats.
 	HeartbeatInterval = time.Second
-	// Silence is how long a client waits for a heartbeat before it gives the
-	// connection up.
+	// Silence is how long a client waits for a heartbeat, and for the next bytes of the
+	// answer to a look-up, before it gives the connection up. A server that is behind
+	// answers within its CatchUpWait, which is less.
 	Silence = 3 * time.Second
 
 	dialTimeout   = 5 * time.Second

@@ -74,6 +74,7 @@ func (c *Client) Lookup(ctx context.Context, req LookupRequest) (LookupResponse,
 	}
 	data, err := c.ask(ctx, question{
 		path: LookupPath, body: req, least: req.Min, purpose: signing.Lookup, what: "an answer to a look-up", limit: MaxLookupAnswer,
+		silence: c.o.Silence,
 	})
 	var answer LookupResponse
 	if err == nil {

@@ -86,7 +86,8 @@ type Options struct {
 
 	// Dial opens connections; default: a net.Dialer with a time-out.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Silence is how long to wait for a heartbeat; default [Silence].
+	// Silence is how long to wait for a heartbeat, and for the next bytes of the answer to
+	// a look-up; default [Silence].
 	Silence time.Duration
 	// RetryMin and RetryMax bound the pause before a reconnection, which doubles from
 	// the one to the other, half of it random; default 100 ms and 5 s.

@@ -176,7 +176,7 @@ func (r *reporter) tell(ctx context.Context, leaving bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	_, err := r.c.ask(ctx, question{path: ReportPath, body: report, what: "an answer to a report", limit: maxReportAnswer})
+	_, err := r.c.ask(ctx, question{path: ReportPath, body: report, what: "an answer to a report", limit: maxReportAnswer, silence: reportTimeout})
 	outcome := reportGood
 	if err != nil {
 		outcome = reportFailed

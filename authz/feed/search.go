@@ -120,6 +120,7 @@ func (c *Client) Search(ctx context.Context, least policies.Revision, s authz.Se
 	var answer SearchResponse
 	data, err := c.ask(ctx, question{
 		path: SearchPath, body: NewSearchRequest(s), least: least, purpose: signing.Search, what: "an answer to a search", limit: MaxSearchAnswer,
+		silence: headerTimeout,
 	})
 	var status *StatusError
 	if errors.As(err, &status) && status.Status == http.StatusGone && s.From != nil {

@@ -13,14 +13,15 @@ import (
 )
 
 const (
-	// lookupTimeout bounds one request to the admin, its answer included.
-	lookupTimeout = 2 * time.Second
+	// lookupTimeout bounds one request to the admin, its answer included, however slowly
+	// that comes. A server that sends nothing is given up by the feed's client, in
+	// [feed.Silence].
+	lookupTimeout = 30 * time.Second
 	// lookupWorkers is how many requests to the admin are under way at most.
 	lookupWorkers = 4
-	// lookupAccounts and lookupNames bound one request, within the feed's limits:
-	// accounts may be large, and are wanted soon.
+	// lookupAccounts are in one request at most, which has [policies.MaxLookups] things
+	// at most: accounts may be large, and are wanted soon.
 	lookupAccounts = 32
-	lookupNames    = 1024
 	// lookupQueue bounds the names that wait for a request; more are refused.
 	lookupQueue = 1 << 16
 )
@@ -170,14 +171,15 @@ func (l *lookups) take() []*ask {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var batch []*ask
-	accounts, names := 0, 0
+	accounts := 0
 	for w, a := range l.pending {
+		if len(batch) == policies.MaxLookups {
+			break
+		}
 		if w.name.kind == kindAccount {
 			if accounts++; accounts > lookupAccounts {
 				continue
 			}
-		} else if names++; names > lookupNames {
-			continue
 		}
 		// The same name may fly for somebody who is content with an older revision.
 		delete(l.pending, w)
