@@ -92,7 +92,7 @@ func (c *cache) get(k *cacheKey) *entry {
 	buckets := *c.shardOf(hash).buckets.Load()
 	b := &buckets[hash&uint64(len(buckets)-1)]
 	for left := matches(b.tags.Load(), tagOf(hash)) << 8 >> 8; left != 0; left &= left - 1 {
-		if e := b.entries[bits.TrailingZeros64(left)/8].Load(); e != nil && e.key == *k {
+		if e := b.entries[bits.TrailingZeros64(left)/8].Load(); e != nil && e.is(k) {
 			if !e.used.Load() { // written once, and then only read
 				e.used.Store(true)
 			}
@@ -102,18 +102,18 @@ func (c *cache) get(k *cacheKey) *entry {
 	return nil
 }
 
-// put keeps an entry, unless one of a later root stands there.
-func (c *cache) put(e *entry) {
-	e.key = e.key.clone()
-	hash := c.hash(&e.key)
+// put keeps an entry for k, unless one of a later root stands there.
+func (c *cache) put(k *cacheKey, e *entry) {
+	e.setKey(k)
+	hash := c.hash(k)
 	s := c.shardOf(hash)
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	buckets := *s.buckets.Load()
 	b := &buckets[hash&uint64(len(buckets)-1)]
 	for i := range b.entries {
-		if have := b.entries[i].Load(); have != nil && have.key == e.key {
-			if have.number <= e.number {
+		if have := b.entries[i].Load(); have != nil && have.is(k) {
+			if have.held.Load() <= e.held.Load() {
 				b.entries[i].Store(e)
 			}
 			return
@@ -200,7 +200,8 @@ func (s *shard) grow(c *cache, old []bucket) []bucket {
 				continue
 			}
 			// Half of a bucket's entries at most come from each of the old ones: they fit.
-			hash := c.hash(&e.key)
+			k := e.key()
+			hash := c.hash(&k)
 			buckets[hash&uint64(len(buckets)-1)].add(e, tagOf(hash))
 		}
 	}

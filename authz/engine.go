@@ -240,14 +240,14 @@ func (e *Engine) waitAt(ctx context.Context, rev policies.Revision) (*root, erro
 func unavailable() error { return &UnavailableError{Reason: "no state has arrived yet"} }
 
 // Check implements [Decider]. On a hit it does not allocate.
-func (e *Engine) Check(ctx context.Context, atLeast policies.Revision, q Question) (Decision, error) {
+func (e *Engine) Check(ctx context.Context, atLeast policies.Revision, q Question) (d Decision, err error) {
 	r, err := e.rootAt(ctx, atLeast)
 	if err != nil {
 		return Decision{}, err
 	}
 	now := e.now()
 	if found := e.hit(r, &q, now); found != nil {
-		if d := found.permissions.Decide(r.state, &q); !d.Allow || !r.state.policy.guarded.has(q.Action) {
+		if d = found.permissions.Decide(r.state, &q); !d.Allow || !r.state.policy.guarded.has(q.Action) {
 			return d, nil
 		}
 		return e.ask(ctx, r, q, now)
@@ -337,7 +337,7 @@ func (e *Engine) resolve(ctx context.Context, r *root, q Question) (*Permissions
 	e.metrics.misses.Inc()
 	k, ok := keyOf(&q)
 	if !ok {
-		made, err := e.evaluate(ctx, r, k, &q, e.now())
+		made, err := e.evaluate(ctx, r, &q, e.now())
 		if err != nil {
 			return nil, err
 		}
@@ -349,9 +349,9 @@ func (e *Engine) resolve(ctx context.Context, r *root, q Question) (*Permissions
 			if found := e.cache.find(r, &k, now); found != nil {
 				return found, nil // another flight landed in between
 			}
-			made, err := e.evaluate(ctx, r, k, &q, now)
+			made, err := e.evaluate(ctx, r, &q, now)
 			if err == nil && made.cacheable() {
-				e.cache.put(made)
+				e.cache.put(&k, made)
 			}
 			return made, err
 		})
@@ -372,7 +372,7 @@ func (e *entry) cacheable() bool {
 	return reason != policies.ReasonUnknownSubject && reason != policies.ReasonUnknownResource
 }
 
-func (e *Engine) evaluate(ctx context.Context, r *root, k cacheKey, q *Question, now int64) (*entry, error) {
+func (e *Engine) evaluate(ctx context.Context, r *root, q *Question, now int64) (*entry, error) {
 	defer e.metrics.evaluated(time.Now())
 	at := time.Unix(0, now)
 	policy := r.state.policy
@@ -386,7 +386,7 @@ func (e *Engine) evaluate(ctx context.Context, r *root, k cacheKey, q *Question,
 		e.metrics.fails(ctx)
 		return nil, fmt.Errorf("keep what %q may do on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
 	}
-	made := &entry{key: k, permissions: *permissions, revision: r.state.header.Revision, number: r.number}
+	made := &entry{permissions: *permissions, revision: r.state.header.Revision}
 	made.held.Store(r.number)
 	return made, nil
 }

@@ -15,10 +15,16 @@ import (
 type Permissions struct {
 	*common
 
-	owner      policies.AccountID
-	validUntil string
-	// Used while since ≤ now < until, in nanoseconds of Unix time.
-	since, until int64
+	owner text[policies.AccountID]
+	ends  *end  // nil: by a change alone
+	since int64 // when they were computed, in nanoseconds of Unix time
+}
+
+// end is when permissions end by the clock: few do, so that the others need not carry
+// it.
+type end struct {
+	validUntil string // RFC 3339
+	until      int64  // the same, in nanoseconds of Unix time
 }
 
 // common is what the permissions of many subjects on many resources have in common:
@@ -50,14 +56,11 @@ type common struct {
 // Compact makes the compact form of e, which was computed under p at the time at.
 // The error is that of a valid_until that is no time.
 func (p *Policy) Compact(e *Effective, at time.Time) (*Permissions, error) {
-	made := &Permissions{owner: e.Owner, validUntil: e.ValidUntil, since: at.UnixNano(), until: math.MaxInt64}
-	if e.ValidUntil != "" {
-		ends, err := time.Parse(time.RFC3339Nano, e.ValidUntil)
-		if err != nil {
-			return nil, err
-		}
-		made.until = saturated(ends)
+	ends, err := endOf(e.ValidUntil)
+	if err != nil {
+		return nil, err
 	}
+	made := &Permissions{owner: newText(nil, e.Owner), since: at.UnixNano(), ends: ends}
 	c := &common{policy: p, reason: e.Reason, level: e.Level, roles: e.Roles, receiveLoadAlerts: e.ReceiveLoadAlerts}
 	of := map[policies.ActionName][]policies.PolicyID{}
 	for _, given := range e.Policies {
@@ -69,6 +72,18 @@ func (p *Policy) Compact(e *Effective, at time.Time) (*Permissions, error) {
 	c.index(of)
 	made.common = p.commons.share(c)
 	return made, nil
+}
+
+// endOf is nil without validUntil.
+func endOf(validUntil string) (*end, error) {
+	if validUntil == "" {
+		return nil, nil //nolint:nilnil // there is no end
+	}
+	at, err := time.Parse(time.RFC3339Nano, validUntil)
+	if err != nil {
+		return nil, err
+	}
+	return &end{validUntil, saturated(at)}, nil
 }
 
 // saturated is t in nanoseconds, or the greatest number of them: no clock gets
@@ -152,15 +167,24 @@ func (p *common) granting(name policies.ActionName) (ids []policies.PolicyID, sy
 // they rest on has ended others count.
 func (p *Permissions) Fresh(now time.Time) bool { return p.freshAt(now.UnixNano()) }
 
-func (p *Permissions) freshAt(now int64) bool { return p.since <= now && now < p.until }
+func (p *Permissions) freshAt(now int64) bool {
+	return p.since <= now && (p.ends == nil || now < p.ends.until)
+}
+
+func (p *Permissions) validUntil() string {
+	if p.ends == nil {
+		return ""
+	}
+	return p.ends.validUntil
+}
 
 // Decide is effective + action, the one thing about a decision that is composed
 // in Go (domain.md, The check): the answer to q, whose subject and resource the
 // permissions must be of, from view, which must be the one that they were computed
 // from, or one at which they still hold. It explains nothing.
-func (p *Permissions) Decide(view View, q *Question) Decision {
+func (p *Permissions) Decide(view View, q *Question) (d Decision) {
 	action := policies.ActionName(q.Action)
-	d := Decision{Reason: p.reason, Owner: p.owner, Revision: view.Revision()}
+	d.Reason, d.Owner, d.Revision = p.reason, p.owner.string(), view.Revision()
 	if d.Reason == policies.ReasonUnknownSubject || d.Reason == policies.ReasonUnknownResource {
 		return d
 	}
@@ -173,7 +197,7 @@ func (p *Permissions) Decide(view View, q *Question) Decision {
 		d.Allow = d.Reason == policies.ReasonOwner
 		return d
 	}
-	d.Level, d.Roles, d.ValidUntil = p.level, p.roles, p.validUntil
+	d.Level, d.Roles, d.ValidUntil = p.level, p.roles, p.validUntil()
 	if granting == nil {
 		d.Reason = policies.ReasonActionNotGranted
 		return d
@@ -190,7 +214,7 @@ func knownToOwner(view View, owner policies.AccountID, action policies.ActionNam
 // Effective is what [Policy.Compact] was given.
 func (p *Permissions) Effective() *Effective {
 	e := Effective{
-		Reason: p.reason, Owner: p.owner, Level: p.level, Roles: p.roles, ReceiveLoadAlerts: p.receiveLoadAlerts, ValidUntil: p.validUntil,
+		Reason: p.reason, Owner: p.owner.string(), Level: p.level, Roles: p.roles, ReceiveLoadAlerts: p.receiveLoadAlerts, ValidUntil: p.validUntil(),
 	}
 	if p.level == "" {
 		return &e

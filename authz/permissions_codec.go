@@ -7,14 +7,13 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"time"
 	"unsafe"
 
 	"github.com/usher-authz/usher/policies"
 )
 
 // Owner of the resource that the permissions are of; empty for what is unknown.
-func (p *Permissions) Owner() policies.AccountID { return p.owner }
+func (p *Permissions) Owner() policies.AccountID { return p.owner.string() }
 
 // Reason is what ended the search; empty when a level was found.
 func (p *Permissions) Reason() policies.Reason { return p.reason }
@@ -23,7 +22,7 @@ func (p *Permissions) Reason() policies.Reason { return p.reason }
 // in force, which all share.
 func (p *Permissions) Size() int {
 	const word, text = 8, int(unsafe.Sizeof(""))
-	size := int(unsafe.Sizeof(*p)+unsafe.Sizeof(*p.common)) + len(p.owner) + len(p.validUntil) +
+	size := int(unsafe.Sizeof(*p)+unsafe.Sizeof(*p.common)) + len(p.owner.string()) + len(p.validUntil()) +
 		word*len(p.bits) + 2*(len(p.which)+len(p.extraOf)) + text*(len(p.policies)+len(p.extra))
 	for _, role := range p.roles {
 		size += text + len(role)
@@ -57,8 +56,8 @@ func (p *Permissions) Size() int {
 // AppendBinary appends the binary form to dst.
 func (p *Permissions) AppendBinary(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, p.since)
-	dst = appendText(dst, p.owner)
-	dst = appendText(dst, p.validUntil)
+	dst = appendText(dst, p.owner.string())
+	dst = appendText(dst, p.validUntil())
 	return p.appendBinary(dst)
 }
 
@@ -121,15 +120,10 @@ func (p *Policy) appendPolicy(dst []byte, id policies.PolicyID) []byte {
 // no more memory than a small multiple of data's length.
 func (p *Policy) DecodePermissions(data []byte) (*Permissions, error) {
 	d := permissionsDecoder{rest: data}
-	made := &Permissions{
-		since: d.varint(), until: math.MaxInt64, owner: policies.AccountID(d.text()), validUntil: d.text(),
-	}
-	if made.validUntil != "" {
-		ends, err := time.Parse(time.RFC3339Nano, made.validUntil)
-		if err != nil {
-			d.fail("valid_until is no time")
-		}
-		made.until = saturated(ends)
+	made := &Permissions{since: d.varint(), owner: newText(nil, policies.AccountID(d.text()))}
+	var err error
+	if made.ends, err = endOf(d.text()); err != nil {
+		d.fail("valid_until is no time")
 	}
 	// What is left is the form of the common part, which most have in common: who has it
 	// decoded already spares the rest.

@@ -40,7 +40,7 @@ func TestPermissionsRoundTrip(t *testing.T) {
 			require.Equal(t, encoded, again.AppendBinary(nil))
 			require.Empty(t, cmp.Diff(want, again.Effective()))
 			require.Equal(t, compact.freshAt(at.UnixNano()), again.freshAt(at.UnixNano()))
-			require.Equal(t, compact.until, again.until)
+			require.Equal(t, compact.ends, again.ends)
 			require.Equal(t, compact.Owner(), again.Owner())
 			asked := asQuestion(q)
 			require.Equal(t, compact.Decide(s, &asked), again.Decide(s, &asked))
