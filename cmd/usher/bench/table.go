@@ -21,12 +21,13 @@ func (r *Report) WriteTable(w io.Writer) error {
 			orDash(l.CPU, 1), orDash(l.OfFloor, 2), fmt.Sprint(l.Errors), fmt.Sprint(l.Wrong))
 	}
 	row()
-	row("in process", "questions", "ns", "× floor", "allocations", "× on two cores", "wrong")
+	row("in process", "questions", "ns", "× floor", "allocations", "× on two cores", "the floor's", "wrong")
 	for _, c := range []struct {
 		name string
 		Cached
 	}{{"hot", r.Hot}, {"cold", r.Cold}} {
-		row(c.name, fmt.Sprint(c.Questions), number(c.Nanoseconds, 0), number(c.OfFloor, 2), number(c.Allocations, 2), number(c.TwoCores, 2), fmt.Sprint(c.Wrong))
+		row(c.name, fmt.Sprint(c.Questions), number(c.Nanoseconds, 0), number(c.OfFloor, 2), number(c.Allocations, 2),
+			number(c.TwoCores, 2), number(c.FloorTwoCores, 2), fmt.Sprint(c.Wrong))
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print the report: %w", err)
