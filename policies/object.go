@@ -129,11 +129,60 @@ type Change struct {
 
 // EncodeObjects is the canonical array of objects, the bytes that [Change] keeps.
 func EncodeObjects(objects []Object) (jsontext.Value, error) {
-	if objects == nil {
-		objects = []Object{}
-	}
-	return CanonicalJSON(objects)
+	w := &CanonicalWriter{}
+	w.Array(len(objects), func(i int) {
+		o := objects[i]
+		body := o.Body
+		if o.Deleted() {
+			body = jsontext.Value("null")
+		}
+		w.Raw(`{"body":`, body)
+		w.Text(`,"id":`, o.ID)
+		w.Text(`,"kind":`, string(o.Kind))
+		if o.Owner != "" {
+			w.Text(`,"owner":`, string(o.Owner))
+		}
+		w.Raw(`}`, nil)
+	})
+	return w.Value()
 }
+
+// CanonicalWriter writes what [CanonicalJSON] would, out of values that are canonical
+// already, which are not read again: a log is mostly these. The caller puts the members
+// of an object in the order of their names.
+type CanonicalWriter struct {
+	text []byte
+	err  error
+}
+
+// Raw writes text, such as the name of a member, and behind it a canonical value.
+func (w *CanonicalWriter) Raw(text string, value jsontext.Value) {
+	w.text = append(append(w.text, text...), value...)
+}
+
+// Text writes text, and behind it a string in quotes.
+func (w *CanonicalWriter) Text(text, value string) {
+	quoted, err := jsontext.AppendQuote(append(w.text, text...), value)
+	w.text = quoted
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// Array writes an array of n items, each by a call of item.
+func (w *CanonicalWriter) Array(n int, item func(i int)) {
+	w.text = append(w.text, '[')
+	for i := range n {
+		if i > 0 {
+			w.text = append(w.text, ',')
+		}
+		item(i)
+	}
+	w.text = append(w.text, ']')
+}
+
+// Value is what was written. A string that is not UTF-8 is an error.
+func (w *CanonicalWriter) Value() (jsontext.Value, error) { return w.text, w.err }
 
 // DecodeObjects reads the objects of c.
 func (c Change) DecodeObjects() ([]Object, error) {

@@ -28,6 +28,7 @@ where p.owner = d.owner and p.environment_id = d.id`
 // importPlan applies a plan under the lock, anew if what it rests on has changed.
 func (tx *tx) importPlan(p *importPlan) (outcome, error) {
 	names := namesOf(p.batch)
+	tx.queue.Queue(sqlByIndexes)
 	stale := readValues[bool](tx, sqlViewIsStale, p.view.revision, names.owners, names.accounts, p.rests)
 	waiting := readValues[string](tx, sqlViewWaiting, names.emails)
 	if err := tx.flush(); err != nil {

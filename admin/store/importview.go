@@ -36,6 +36,11 @@ select id, email, email_key, display_name, created_at, revision from accounts wh
 	// Changes by the transaction of the plan before do not count: the view has them.
 	sqlViewIsStale = `select exists (select from revisions
     where revision > $1 and transaction <> $4 and (owners && $2::text[] or owners && $3::text[] or '' = any (owners)))`
+
+	// The tables grow while an import runs, and the server keeps its plans: one that was
+	// made while a table was small would read all of it for each batch to come. What has
+	// no index then looks dear, and would be compiled.
+	sqlByIndexes = `select set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)`
 )
 
 // importView is the part of the platform that a batch of documents is about, at one
@@ -193,6 +198,7 @@ func (q viewQueries) view() (*importView, error) {
 func (s *Store) planImport(ctx context.Context, batch []policies.DocumentLine, before *importView) (*importPlan, error) {
 	queue := &pgx.Batch{}
 	queue.Queue(sqlBeginSnapshot)
+	queue.Queue(sqlByIndexes)
 	queries := queueView(queue, namesOf(batch))
 	queue.Queue(sqlCommit)
 	if err := s.pool.SendBatch(ctx, queue).Close(); err != nil {

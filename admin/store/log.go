@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -112,26 +113,26 @@ func (r *record) owners() []policies.AccountID {
 	return owners
 }
 
-// auditPart is what the audit hash is of, as canonical JSON.
+// auditPart is what the audit hash is of: this as canonical JSON.
 type auditPart struct {
-	Action    string             `json:"action"`
-	Time      time.Time          `json:"time"`
-	Token     string             `json:"token"`
-	TokenName string             `json:"token_name"`
-	Account   policies.AccountID `json:"account"`
-	Local     bool               `json:"local"`
-	RequestID string             `json:"request_id"`
-	Address   string             `json:"address"` // salted hash, hex; "" for none
-	Items     []auditItem        `json:"items"`
+	Account   policies.AccountID
+	Action    string
+	Address   string // salted hash, hex; "" for none
+	Items     []auditItem
+	Local     bool
+	RequestID string
+	Time      time.Time
+	Token     string
+	TokenName string
 }
 
 type auditItem struct {
-	Kind     policies.Kind      `json:"kind"`
-	Owner    policies.AccountID `json:"owner"`
-	ID       string             `json:"id"`
-	Before   jsontext.Value     `json:"before"`
-	After    jsontext.Value     `json:"after"`
-	Personal string             `json:"personal"` // salted hash, hex; "" for none
+	After    jsontext.Value // canonical, as before
+	Before   jsontext.Value
+	ID       string
+	Kind     policies.Kind
+	Owner    policies.AccountID
+	Personal string // salted hash, hex; "" for none
 }
 
 // encode writes down what d touches. It returns nil if d changes nothing. It needs
@@ -188,7 +189,32 @@ func (r *record) seal(action string, at time.Time, actor Actor, random io.Reader
 
 // hash is the audit hash.
 func (p *auditPart) hash() (policies.Hash, error) {
-	text, err := policies.CanonicalJSON(p)
+	at, err := policies.CanonicalJSON(p.Time)
+	if err != nil {
+		return policies.Hash{}, fmt.Errorf("encode the time of a revision: %w", err)
+	}
+	w := &policies.CanonicalWriter{}
+	w.Text(`{"account":`, string(p.Account))
+	w.Text(`,"action":`, p.Action)
+	w.Text(`,"address":`, p.Address)
+	w.Raw(`,"items":`, nil)
+	w.Array(len(p.Items), func(i int) {
+		item := &p.Items[i]
+		w.Raw(`{"after":`, item.After)
+		w.Raw(`,"before":`, item.Before)
+		w.Text(`,"id":`, item.ID)
+		w.Text(`,"kind":`, string(item.Kind))
+		w.Text(`,"owner":`, string(item.Owner))
+		w.Text(`,"personal":`, item.Personal)
+		w.Raw(`}`, nil)
+	})
+	w.Raw(`,"local":`+strconv.FormatBool(p.Local), nil)
+	w.Text(`,"request_id":`, p.RequestID)
+	w.Raw(`,"time":`, at)
+	w.Text(`,"token":`, p.Token)
+	w.Text(`,"token_name":`, p.TokenName)
+	w.Raw(`}`, nil)
+	text, err := w.Value()
 	if err != nil {
 		return policies.Hash{}, fmt.Errorf("encode the audit part of a revision: %w", err)
 	}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"io"
 	"net/url"
 	"regexp"
@@ -314,6 +315,19 @@ func TestReferences(t *testing.T) {
 	refuse(`insert into role_policies select distinct owner, 'none', policy_id, custom from role_policies`, "role_policies_role_fkey")
 	refuse(`insert into role_policies select owner, id, 'none', true from roles`, "role_policies_custom_fkey")
 	refuse(`insert into role_policies select owner, id, 'none', false from roles`, "role_policies_system_fkey")
+	refuse(`insert into groups select distinct 'nobody', 'new', 'New', 'new', null, color, revision from groups`, "groups_owner_fkey")
+	refuse(`insert into groups select distinct owner, 'new', 'New', 'new', 'none', color, revision from groups`, "groups_parent_fkey")
+	refuse(`update groups set parent = 'none' where parent is not null`, "groups_parent_fkey")
+	refuse(`insert into environments select distinct 'nobody', 'new', 'New', revision from environments`, "environments_owner_fkey")
+	refuse(`insert into policies values ('nobody', 'own', 'Own', '', '{}', '{}', 1)`, "policies_owner_fkey")
+	refuse(`insert into roles select 'nobody', id, name, name_key, description, receive_load_alerts, revision from roles`, "roles_owner_fkey")
+	member := `insert into collaborations (owner, id, email, email_key, account, bound, invited_name, display_name, name_key, member_display_name, status,
+    created_at, last_changed, revision) select %s, 'new', 'e', 'e', %s, false, '', '', '', '', status, created_at, last_changed, revision from collaborations limit 1`
+	refuse(fmt.Sprintf(member, "'nobody'", "account"), "collaborations_owner_fkey")
+	refuse(fmt.Sprintf(member, "owner", "'nobody'"), "collaborations_account_fkey")
+	refuse(`update collaborations set account = 'nobody' where id in (select id from collaborations limit 1)`, "collaborations_account_fkey")
+	refuse(`delete from groups g where exists (select from groups c where c.parent = g.id)`, "groups_parent_fkey")
+	refuse(`update accounts set id = 'other'`, "key_stays")
 	refuse(`update roles set id = 'other'`, "key_stays")
 	refuse(`update grants set role_id = 'other'`, "key_stays")
 	refuse(`update environment_groups set group_id = 'other'`, "key_stays")
@@ -331,4 +345,14 @@ insert into role_policies select p.owner, r.id, p.id, true from policies p join 
 	refuse(`delete from environments`, "environment_groups_environment_fkey")
 	refuse(`delete from groups g where id in (select group_id from environment_groups) and not exists (select from groups c where c.parent = g.id)`,
 		"environment_groups_group_fkey")
+	// An account goes last of all that is its own, and of its memberships.
+	for _, own := range []string{"groups", "environments", "policies", "roles", "collaborations"} {
+		refuse(`delete from accounts where id in (select owner from `+own+`)`, own+"_owner_fkey")
+		_, err := conn.Exec(t.Context(), map[string]string{
+			"groups": `delete from environment_groups; delete from groups`, "environments": `delete from environments`,
+			"policies": `delete from role_policies; delete from policies`, "roles": `delete from roles`, "collaborations": `select`,
+		}[own])
+		require.NoError(t, err)
+	}
+	refuse(`delete from accounts where id in (select account from collaborations)`, "collaborations_account_fkey")
 }
