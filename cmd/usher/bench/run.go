@@ -359,14 +359,15 @@ func (b *bench) opa(ctx context.Context, bundle string, inputs []jsontext.Value,
 	return nil
 }
 
-// changes lets grants come and go: at first nothing else is asked, then the first
-// sidecar is all the time.
+// changes lets grants come and go: at first nothing else is asked, then the sidecars
+// are all the time, one after the other, for single checks and for batches.
 func (b *bench) changes(ctx context.Context, sidecars []*child) error {
-	ones, _, _, err := b.bodies()
+	ones, batches, _, err := b.bodies()
 	if err != nil {
 		return err
 	}
-	t := b.target("check, during changes", sidecars[0], sidecars[0].address, pathEvaluation, ones, 1, rightOne(b.questions))
+	single := b.target("check, during changes", sidecars[0], sidecars[0].address, pathEvaluation, ones, 1, rightOne(b.questions))
+	batch := b.target("batch of 100, during changes", sidecars[0], sidecars[0].address, pathEvaluations, batches, batchSize, rightBatch(b.questions, batchSize))
 	w := newWatcher(b.admin, b.platform, sidecars)
 	defer w.close()
 	b.tellf("%d grants are given and taken back", b.o.Changes)
@@ -377,15 +378,21 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 	asking, enough := context.WithCancel(ctx)
 	var asked sync.WaitGroup
 	asked.Go(func() {
-		for asking.Err() == nil {
-			_ = t.round(asking, b.o.Connections, roundTime) // its only error is that it was enough
+		for turn := 0; asking.Err() == nil; turn++ {
+			sidecar := sidecars[turn%len(sidecars)]
+			for _, t := range []*target{single, batch} {
+				t.server, t.address = sidecar, sidecar.address
+				_ = t.round(asking, b.o.Connections, roundTime) // its only error is that it was enough
+			}
 		}
 	})
 	until := time.Now().Add(b.o.Duration)
-	b.report.Loaded, err = w.run(ctx, func(int) bool { return t.asked.Load() >= int64(b.o.Checks) && time.Now().After(until) })
+	b.report.Loaded, err = w.run(ctx, func(int) bool {
+		return single.asked.Load()+batchSize*batch.asked.Load() >= int64(b.o.Checks) && time.Now().After(until)
+	})
 	enough()
 	asked.Wait()
-	b.report.Loads = append(b.report.Loads, t.found(nil))
+	b.report.Loads = append(b.report.Loads, single.found(nil), batch.found(nil))
 	return err
 }
 
