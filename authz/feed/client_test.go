@@ -364,7 +364,7 @@ func TestOnlySilenceEndsALookup(t *testing.T) {
 					for i := range c.comes {
 						_, _ = io.WriteString(w, answer[i:i+1])
 						_ = http.NewResponseController(w).Flush()
-						time.Sleep(silence / 2)
+						time.Sleep(silence / 2) //nolint:forbidigo // the time is that of the bubble
 					}
 					if c.comes < len(answer) {
 						<-r.Context().Done()

@@ -155,6 +155,8 @@ func TestFaults(t *testing.T) {
 	t.Run("the admin server is frozen", f.frozenAdmin)
 	t.Run("the network is cut", f.cutNetwork)
 	t.Run("the network is slow", f.slowNetwork)
+	t.Run("the signing key is replaced", f.replacedKey)
+	t.Run("an epoch begins by hand", f.epochByHand)
 	t.Run("Redis is frozen", f.frozenRedis)
 	t.Run("Redis is flushed and killed", f.lostRedis)
 	t.Run("Redis is poisoned", f.poisonedRedis)
