@@ -40,7 +40,8 @@ type worker struct {
 
 const (
 	roundTime  = time.Second
-	maxInWrong = 300 // bytes of a wrong answer that are shown
+	turnTime   = roundTime / 5 // at each door of each sidecar while grants change
+	maxInWrong = 300           // bytes of a wrong answer that are shown
 )
 
 // load asks all targets with this many connections each, in turns of a second, until

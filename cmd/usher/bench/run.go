@@ -382,7 +382,7 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 			sidecar := sidecars[turn%len(sidecars)]
 			for _, t := range []*target{single, batch} {
 				t.server, t.address = sidecar, sidecar.address
-				_ = t.round(asking, b.o.Connections, roundTime) // its only error is that it was enough
+				_ = t.round(asking, b.o.Connections, turnTime) // its only error is that it was enough
 			}
 		}
 	})
