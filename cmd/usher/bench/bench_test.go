@@ -62,14 +62,14 @@ func TestChangesDecide(t *testing.T) {
 	require.NoError(t, err)
 	d, environment, ask := p.change(3)
 	without := question{Question: ask}
-	model := modelOf(p, *d)
+	model := modelOf(p, d)
 	without.want = model.Check(ask, time.Now())
 	require.Equal(t, policies.ReasonActionNotGranted, without.want.Reason)
 	m := &d.Members[membersEach-1]
 	m.Grants = append(m.Grants, policies.Grant{
 		Resource: policies.Resource{Type: policies.TypeEnvironment, ID: string(environment)}, Roles: []policies.RoleID{d.Roles[revocable].ID},
 	})
-	model = modelOf(p, *d)
+	model = modelOf(p, d)
 	require.True(t, model.Check(ask, time.Now()).Decision)
 }
 

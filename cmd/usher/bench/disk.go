@@ -24,13 +24,9 @@ type Disk struct {
 // unreachable is where no admin server is.
 const unreachable = "http://127.0.0.1:1"
 
-// startFromDisk has one sidecar write its snapshot, and starts another from it.
-func (b *bench) startFromDisk(ctx context.Context) error {
-	dir := filepath.Join(b.dir, "snapshot")
-	first, err := b.sidecar(ctx, "--dir", dir)
-	if err != nil {
-		return err
-	}
+// startFromDisk stops a sidecar that keeps its snapshot, and starts another from it.
+func (b *bench) startFromDisk(ctx context.Context, first *child) error {
+	dir := b.kept()
 	if err := awaitFiles(ctx, dir, "snapshot.zst", "confirmed.json"); err != nil {
 		return err
 	}

@@ -24,8 +24,9 @@ const (
 // platform is generated: the same for the same seed and number of owners.
 type platform struct {
 	seed      uint64
+	owners    int
 	catalogue policies.Catalogue
-	documents []policies.Document
+	documents []policies.Document // of all owners; change does without
 }
 
 func generate(seed uint64, owners int) (*platform, error) {
@@ -33,7 +34,7 @@ func generate(seed uint64, owners int) (*platform, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the catalogue: %w", err)
 	}
-	p := &platform{seed: seed, catalogue: catalogue}
+	p := &platform{seed: seed, owners: owners, catalogue: catalogue}
 	for n := range owners {
 		p.documents = append(p.documents, p.document(n, owners))
 	}
@@ -135,8 +136,8 @@ func modelOf(p *platform, d policies.Document) policiestest.Model {
 
 // change is a grant of the revocable role to the last member of owner n, on an
 // environment that is not shared with it directly, and the check that it decides.
-func (p *platform) change(n int) (*policies.Document, policies.EnvironmentID, policiestest.Question) {
-	d := &p.documents[n%len(p.documents)]
+func (p *platform) change(n int) (policies.Document, policies.EnvironmentID, policiestest.Question) {
+	d := p.document(n%p.owners, p.owners)
 	environment := d.Environments[0].ID // the last member's are others
 	return d, environment, policiestest.Question{
 		SubjectType: "account", Subject: string(*d.Members[membersEach-1].Account.ID), Action: p.actions("environment.delete")[0],

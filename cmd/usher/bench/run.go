@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -60,6 +61,8 @@ func (e *WrongError) Error() string {
 const (
 	loadQuestions = 10_000
 	batchSize     = 100
+
+	scrapeInterval = time.Second
 )
 
 // bench is one run.
@@ -139,7 +142,7 @@ func (b *bench) run(ctx context.Context) error {
 		b.report.Resident, b.report.Peak = resident, peak
 	}
 	b.tellf("a sidecar that starts from its snapshot on disk")
-	return b.startFromDisk(ctx)
+	return b.startFromDisk(ctx, sidecars[len(sidecars)-1])
 }
 
 // bundle downloads what a stock OPA would.
@@ -182,7 +185,10 @@ func (b *bench) startSidecars(ctx context.Context, revision policies.Revision) (
 	for i := range b.o.Sidecars {
 		var options []string
 		if i == 0 {
-			options = []string{"--socket", b.socket()}
+			options = append(options, "--socket", b.socket())
+		}
+		if i == b.o.Sidecars-1 {
+			options = append(options, "--dir", b.kept())
 		}
 		s, err := b.sidecar(ctx, options...)
 		if err != nil {
@@ -199,6 +205,9 @@ func (b *bench) startSidecars(ctx context.Context, revision policies.Revision) (
 	}
 	return b.children, nil
 }
+
+// kept is where the last sidecar keeps its snapshot.
+func (b *bench) kept() string { return filepath.Join(b.dir, "snapshot") }
 
 // socket is that of the first sidecar.
 func (b *bench) socket() string { return filepath.Join(b.dir, "sidecar.sock") }
@@ -368,6 +377,12 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 	}
 	single := b.target("check, during changes", sidecars[0], sidecars[0].address, pathEvaluation, ones, 1, rightOne(b.questions))
 	batch := b.target("batch of 100, during changes", sidecars[0], sidecars[0].address, pathEvaluations, batches, batchSize, rightBatch(b.questions, batchSize))
+	for _, s := range sidecars {
+		if err := b.warm(ctx, s, batches); err != nil {
+			return err
+		}
+	}
+	b.platform.documents = nil // all that is left to make is made from the seed: nor do we collect while they work
 	w := newWatcher(b.admin, b.platform, sidecars)
 	defer w.close()
 	b.tellf("%d grants are given and taken back", b.o.Changes)
@@ -386,6 +401,7 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 			}
 		}
 	})
+	asked.Go(func() { b.scrape(asking, sidecars) })
 	until := time.Now().Add(b.o.Duration)
 	b.report.Loaded, err = w.run(ctx, func(int) bool {
 		return single.asked.Load()+batchSize*batch.asked.Load() >= int64(b.o.Checks) && time.Now().After(until)
@@ -394,6 +410,22 @@ func (b *bench) changes(ctx context.Context, sidecars []*child) error {
 	asked.Wait()
 	b.report.Loads = append(b.report.Loads, single.found(nil), batch.found(nil))
 	return err
+}
+
+// scrape reads the metrics of all sidecars once a second, as a Prometheus would.
+func (b *bench) scrape(ctx context.Context, sidecars []*child) {
+	due := time.NewTicker(scrapeInterval)
+	defer due.Stop()
+	for ctx.Err() == nil {
+		for _, s := range sidecars {
+			of := admin{url: "http://" + s.address, token: b.o.Token, http: b.admin.http}
+			_, _ = of.call(ctx, http.MethodGet, "/metrics", "", nil, io.Discard) // that it is done is what counts
+		}
+		select {
+		case <-due.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // verdict is an error if any answer was wrong or missing.
