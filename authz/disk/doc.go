@@ -22,8 +22,8 @@
 // # Who comes first
 //
 // A snapshot of a large platform is seconds of work, which nobody waits for. It rests
-// most of the time, so that checks and changes have the processor, but at the end of the
-// process, when it must be done.
+// most of the time, so that checks and changes have the processor, but while there is
+// none on disk, and at the end of the process.
 //
 // # Faults
 //

@@ -205,6 +205,7 @@ func (k *Keeper) snapshot(ctx context.Context, s *authz.State, atEase bool) erro
 		k.metrics.writes.WithLabelValues("failed").Inc()
 		return err
 	}
+	atEase = atEase && k.written != (authz.Header{}) // the first one is wanted soon
 	if err := writeSnapshot(ctx, k.o.Dir, k.o.Key, s, k.o.Clock(), atEase); err != nil {
 		if ctx.Err() == nil { // else it is written at once instead
 			k.metrics.writes.WithLabelValues("failed").Inc()

@@ -246,6 +246,7 @@ func TestStoppedAtEase(t *testing.T) {
 		Dir: k.dir, Key: Key("token"), State: k.platform.State, Interval: time.Millisecond, ConfirmInterval: time.Millisecond,
 	})
 	require.NoError(t, err)
+	require.NotNil(t, keeper.Load(t.Context()).State)
 	keeper.Confirm(k.beat(t, k.platform.State().Header()))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})

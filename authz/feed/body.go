@@ -49,19 +49,20 @@ func (w *watch) stop() { w.timer.Stop() }
 // decompress undoes a Content-Encoding, in the caller's goroutine and in bounded
 // memory. What the server flushed can be read at once.
 func decompress(encoding string, r io.Reader) (io.Reader, func(), error) {
-	// The decoders ask for a few bytes at a time.
-	in := bufio.NewReaderSize(r, readBuffer)
+	// The decoders ask for a few bytes at a time. What is not compressed, the short answer
+	// to a report, needs no buffer.
+	buffered := func() *bufio.Reader { return bufio.NewReaderSize(r, readBuffer) }
 	switch encoding {
 	case "", "identity":
 		return r, func() {}, nil
 	case "zstd":
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(buffered(), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, nil, fmt.Errorf("begin to decompress: %w", err)
 		}
 		return z, z.Close, nil
 	case "gzip":
-		return &lazyGzip{in: in}, func() {}, nil
+		return &lazyGzip{in: buffered()}, func() {}, nil
 	}
 	return nil, nil, refuse(RefusedMalformed, fmt.Errorf("the answer has the unknown encoding %q", encoding))
 }
