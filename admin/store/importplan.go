@@ -147,22 +147,27 @@ func (v *importView) checkMember(a policies.DocumentAccount, at string, owner po
 // after brings the view up to what it will be after a document, as far as later
 // documents of other owners look at it.
 func (v *importView) after(doc policies.Document) {
+	v.documents = append(v.documents, doc)
+	for _, g := range v.owned[doc.Account.ID].groups {
+		delete(v.groups, g.ID)
+	}
+	for _, e := range v.owned[doc.Account.ID].environments {
+		delete(v.environments, e.ID)
+	}
+	v.put(doc)
+}
+
+// put puts what a document has into the view.
+func (v *importView) put(doc policies.Document) {
 	put := func(a policies.Account) {
 		key := policies.EmailKey(a.Email)
 		v.accounts[a.ID] = accountRow{ID: a.ID, Email: a.Email, EmailKey: key, DisplayName: a.DisplayName}
 		v.byKey[key] = a.ID
 	}
 	owner := doc.Account.ID
-	v.replaced[owner] = true
 	if old, there := v.accounts[owner]; !there || old.account() != doc.Account {
 		delete(v.byKey, old.EmailKey)
 		put(doc.Account)
-	}
-	for _, g := range v.owned[owner].groups {
-		delete(v.groups, g.ID)
-	}
-	for _, e := range v.owned[owner].environments {
-		delete(v.environments, e.ID)
 	}
 	for _, g := range doc.Groups {
 		v.groups[g.ID] = owner

@@ -55,8 +55,8 @@ type importView struct {
 	owned        map[policies.AccountID]*ownedRows
 	waiting      map[string]bool
 	memberships  map[policies.AccountID]bool
-	// replaced are the accounts whose documents the view has been brought up to.
-	replaced map[policies.AccountID]bool
+	// documents are those that the view has been brought up to.
+	documents []policies.Document
 }
 
 // ownedRows is what one account has.
@@ -151,7 +151,6 @@ func (q viewQueries) view() (*importView, error) {
 		owned:        make(map[policies.AccountID]*ownedRows, len(q.names.owners)),
 		waiting:      make(map[string]bool, len(q.waiting.rows)),
 		memberships:  make(map[policies.AccountID]bool, len(q.memberships.rows)),
-		replaced:     make(map[policies.AccountID]bool, len(q.names.owners)),
 	}
 	for _, id := range q.system.rows {
 		v.system[id] = true
@@ -214,22 +213,17 @@ func (s *Store) planImport(ctx context.Context, batch []policies.DocumentLine, b
 	return s.plan(view, batch)
 }
 
-// lay puts what another view has over v, which is older: the accounts of others,
-// what belongs to whom, and what waits for whom.
-func (v *importView) lay(newer *importView) {
-	for id, a := range newer.accounts {
-		if old, there := v.accounts[id]; there && old.EmailKey != a.EmailKey {
-			delete(v.byKey, old.EmailKey)
-		}
-		v.accounts[id] = a
+// lay brings v up to what another plan's documents change, which may not be in what v was
+// read from. It is only these: what they were planned on was there when v was read, and
+// views that took over all of one another would grow with the import.
+func (v *importView) lay(before *importView) {
+	replaced := make(map[policies.AccountID]bool, len(before.documents))
+	for _, doc := range before.documents {
+		replaced[doc.Account.ID] = true
 	}
-	for _, a := range newer.accounts {
-		v.byKey[a.EmailKey] = a.ID
+	maps.DeleteFunc(v.groups, func(_ policies.GroupID, owner policies.AccountID) bool { return replaced[owner] })
+	maps.DeleteFunc(v.environments, func(_ policies.EnvironmentID, owner policies.AccountID) bool { return replaced[owner] })
+	for _, doc := range before.documents {
+		v.put(doc)
 	}
-	maps.DeleteFunc(v.groups, func(_ policies.GroupID, owner policies.AccountID) bool { return newer.replaced[owner] })
-	maps.DeleteFunc(v.environments, func(_ policies.EnvironmentID, owner policies.AccountID) bool { return newer.replaced[owner] })
-	maps.Copy(v.groups, newer.groups)
-	maps.Copy(v.environments, newer.environments)
-	maps.Copy(v.waiting, newer.waiting)
-	maps.Copy(v.memberships, newer.memberships)
 }
