@@ -67,6 +67,20 @@ func (p *platform) receipt(revision uint64, query string) (r receipt) {
 }
 
 // TestReceipt has two replicas, with a sidecar at each, and one that reports by hand.
+// What a sidecar has told counts, though the server that it told stops at once.
+func TestAServerThatStopsForgetsNoReport(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	told := func(sequence uint64, leaving bool, connected int) {
+		p.report("rack 7", sequence, 1, leaving)
+		p.stop()
+		p.run()
+		require.Equal(t, connected, p.do("GET", "/v1/sidecars", nil).want(200).len("items"))
+	}
+	told(1, false, 1)
+	told(2, true, 0)
+}
+
 func TestReceipt(t *testing.T) {
 	t.Parallel()
 	p := start(t)

@@ -95,8 +95,13 @@ func (f *Fleet) Take(r *wire.Report, address string) error {
 	return nil
 }
 
-// Run writes what is reported until ctx ends.
+// Run writes what is reported until ctx ends, and then what is left: a sidecar that has said
+// that it stops must not count as connected because its admin server stops too.
 func (f *Fleet) Run(ctx context.Context) {
+	defer func() {
+		last := context.WithoutCancel(ctx)
+		f.outcome(last, f.write(last))
+	}()
 	drop := time.NewTicker(dropEvery)
 	defer drop.Stop()
 	for {
