@@ -119,14 +119,30 @@ func (c *cache) find(r *root, k *cacheKey, now int64) *entry {
 	if found == nil || !found.permissions.freshAt(now) {
 		return nil
 	}
-	if found.held.Load() == r.number {
+	held := found.held.Load()
+	if held == r.number {
 		return found
 	}
-	if !found.holds(r) {
+	if !r.untouchedSince(held, k.subject, found.permissions.owner.string()) && !found.holds(r) {
 		return nil
 	}
 	found.held.Store(r.number)
 	return found
+}
+
+// untouchedSince tells whether no change since a root was about subject or owner, on
+// which all rests that an entry of theirs rests on: most changes are about others, and
+// to look at all stamps takes as long as the check.
+func (r *root) untouchedSince(number uint64, subject, owner policies.AccountID) bool {
+	if number < r.since || number > r.number || r.number-number > uint64(len(r.lately)) {
+		return false
+	}
+	for i := range r.number - number {
+		if t := &r.lately[i]; t.has(owner) || t.has(subject) {
+			return false
+		}
+	}
+	return true
 }
 
 // holds tells whether what e rests on is the same in r as where e was computed:

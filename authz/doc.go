@@ -57,7 +57,8 @@
 //
 // Applying a change never walks the cache. A result carries the revision that it
 // was computed at; what it rests on carries the revision that last touched it; and
-// at each new root the first look at a result compares them (entry.holds).
+// at each new root the first look at a result compares them (entry.holds), unless the
+// last changes were all about others than its subject and owner (root.untouchedSince).
 //
 //	what changed                                 what starts anew         held in
 //	a member's grants or status, a new member    that member's results    member.changed

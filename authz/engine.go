@@ -68,6 +68,8 @@ type root struct {
 	number uint64
 	since  uint64
 	next   chan struct{} // closed when another root is in force
+	// lately is what the changes that led here touched, the last one first.
+	lately [32]touched
 }
 
 // New makes an engine without a state. The error is of a limit that makes no
@@ -153,6 +155,8 @@ func (e *Engine) put(s *State, everything bool) {
 	if everything {
 		next.since = next.number
 	}
+	next.lately[0] = s.touched
+	copy(next.lately[1:], last.lately[:])
 	e.current.Store(next)
 	if everything {
 		e.kept.clear()

@@ -19,8 +19,9 @@ type Header struct {
 // State is the whole platform at one revision: an immutable root. Any number of
 // goroutines may read it.
 type State struct {
-	header Header
-	policy *Policy
+	header  Header
+	policy  *Policy
+	touched touched // by the change that led here
 
 	accounts     table[policies.AccountID, *Account]
 	environments table[policies.EnvironmentID, text[policies.AccountID]] // whose
@@ -135,6 +136,7 @@ func (s *State) Apply(ctx context.Context, change policies.Change) (*State, erro
 // take puts the objects of its revision into a state that was forked from one with
 // the policy have.
 func (s *State) take(ctx context.Context, have *Policy, objects []policies.Object) (err error) {
+	s.touched = touchedBy(objects)
 	for _, o := range objects {
 		if o.Kind == policies.KindPolicyInForce && !o.Deleted() {
 			if s.policy, err = compileObject(ctx, o, have); err != nil {
@@ -146,6 +148,37 @@ func (s *State) take(ctx context.Context, have *Policy, objects []policies.Objec
 		return fmt.Errorf("apply revision %d: %w", s.header.Revision, err)
 	}
 	return nil
+}
+
+// touched are the accounts that a change is about: owners of its objects, and accounts
+// among them.
+type touched struct {
+	accounts [2]policies.AccountID // "" is none
+	more     bool                  // than there is room for
+}
+
+func touchedBy(objects []policies.Object) (t touched) {
+	for _, o := range objects {
+		account := o.Owner
+		if o.Kind == policies.KindAccount {
+			account = policies.AccountID(o.ID)
+		}
+		switch {
+		case account == "" || account == t.accounts[0] || account == t.accounts[1]:
+		case t.accounts[0] == "":
+			t.accounts[0] = account
+		case t.accounts[1] == "":
+			t.accounts[1] = account
+		default:
+			t.more = true
+		}
+	}
+	return t
+}
+
+// has tells whether the change may be about an account.
+func (t *touched) has(account policies.AccountID) bool {
+	return t.more || t.accounts[0] == account || t.accounts[1] == account
 }
 
 // fork gives a state to edit, while others read s.
