@@ -13,8 +13,9 @@ import (
 // may write to; all else belongs to published states.
 type edit struct {
 	next     *State
-	fresh    *part                           // that next is built in, nil: all of it is ours, nothing was published yet
+	fresh    bool                            // a part builds next: all of it is ours, nothing was published yet
 	last     *Account                        // that a part is at
+	tables   Account                         // empty ones with room, for the next account of a part
 	accounts map[policies.AccountID]*Account // ours to write to
 	members  map[*member]struct{}            // ours to write to
 	bodies   bodies
@@ -103,7 +104,7 @@ func fault(o policies.Object, format string, args ...any) error {
 
 // account gives the owner's account to write to, marked as touched.
 func (e *edit) account(owner policies.AccountID) (*Account, bool) {
-	if e.fresh != nil {
+	if e.fresh {
 		return e.own(owner)
 	}
 	if a, ok := e.accounts[owner]; ok {
@@ -136,13 +137,13 @@ func (e *edit) own(owner policies.AccountID) (*Account, bool) {
 // leave packs the account that a part is at.
 func (e *edit) leave() {
 	if e.last != nil {
-		e.last.pack()
+		e.tables = e.last.pack()
 		e.last = nil
 	}
 }
 
 func (e *edit) keep(a *Account) {
-	if e.fresh == nil {
+	if !e.fresh {
 		e.accounts[a.ID()] = a
 	}
 	e.next.accounts.set(a.id, a)
@@ -155,7 +156,7 @@ func (e *edit) member(a *Account, id policies.CollaborationID) (*member, bool) {
 		return nil, false
 	}
 	m := published
-	if _, ours := e.members[m]; !ours && e.fresh == nil {
+	if _, ours := e.members[m]; !ours && !e.fresh {
 		m = &member{id: published.id, account: published.account, mark: published.mark, grants: published.grants.fork()}
 		e.members[m] = struct{}{}
 		a.members.set(m.id, m)
@@ -266,7 +267,10 @@ func (e *edit) putAccount(o policies.Object) error {
 	}
 	a, ok := e.account(id)
 	if !ok {
-		a = &Account{id: newText(e.room, id), changed: e.next.header.Revision}
+		e.leave()
+		a = new(e.tables)
+		a.id, a.changed = newText(e.room, id), e.next.header.Revision
+		e.tables = Account{}
 		e.keep(a)
 	}
 	e.touchAll(a)
@@ -287,9 +291,7 @@ func (e *edit) putGroup(a *Account, o policies.Object) error {
 		parent = a.groups.text(*body.Parent)
 	}
 	a.groups.set(id, parent)
-	if e.fresh != nil {
-		e.fresh.groups = append(e.fresh.groups, pair[policies.GroupID, text[policies.AccountID]]{id, a.id})
-	} else {
+	if !e.fresh {
 		e.next.groups.set(id, a.id)
 	}
 	e.touchAll(a)
@@ -309,9 +311,7 @@ func (e *edit) putEnvironment(a *Account, o policies.Object) error {
 		return err
 	}
 	a.environments.set(id, made)
-	if e.fresh != nil {
-		e.fresh.environments = append(e.fresh.environments, pair[policies.EnvironmentID, text[policies.AccountID]]{id, a.id})
-	} else {
+	if !e.fresh {
 		e.next.environments.set(id, a.id)
 	}
 	return nil
@@ -385,7 +385,7 @@ func (e *edit) putMember(a *Account, o policies.Object) error {
 	m, existed := e.member(a, policies.CollaborationID(o.ID))
 	if !existed {
 		m = &member{id: newText(e.room, policies.CollaborationID(o.ID))}
-		if e.fresh == nil {
+		if !e.fresh {
 			e.members[m] = struct{}{}
 		}
 		a.members.set(m.id, m)

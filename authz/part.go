@@ -19,7 +19,7 @@ type part struct {
 	err   error             // of what was done; read after work is closed
 
 	waiting []policies.Object // came before what they refer to
-	// Of all accounts of the part; sorted at the end.
+	// Of all accounts of the part, sorted, once it is finished.
 	environments []pair[policies.EnvironmentID, text[policies.AccountID]]
 	groups       []pair[policies.GroupID, text[policies.AccountID]]
 }
@@ -28,7 +28,7 @@ const partBatch = 2048
 
 func newPart(header Header, in *room) *part {
 	p := &part{edit: newEdit(&State{header: header})}
-	p.edit.fresh, p.edit.room = p, in
+	p.edit.fresh, p.edit.room = true, in
 	return p
 }
 
@@ -132,14 +132,35 @@ func (p *part) finish() error {
 	}
 	p.batch, p.spare, p.waiting = nil, nil, nil
 	p.edit.leave()
-	sortPairs(p.environments)
-	sortPairs(p.groups)
+	environments, groups := 0, 0
 	for _, a := range p.edit.next.accounts.all() {
 		if err := a.verifyAll(); err != nil {
 			return err
 		}
+		environments += a.environments.len()
+		groups += a.groups.len()
 	}
+	p.environments = make([]pair[policies.EnvironmentID, text[policies.AccountID]], 0, environments)
+	p.groups = make([]pair[policies.GroupID, text[policies.AccountID]], 0, groups)
+	for _, a := range p.edit.next.accounts.all() {
+		p.environments = appendOwned(p.environments, a.environments, a.id)
+		p.groups = appendOwned(p.groups, a.groups, a.id)
+	}
+	sortPairs(p.environments)
+	sortPairs(p.groups)
 	return nil
+}
+
+// appendOwned appends the keys of a table of owner's.
+func appendOwned[K ~string, V any](
+	to []pair[K, text[policies.AccountID]], of table[K, V], owner text[policies.AccountID],
+) []pair[K, text[policies.AccountID]] {
+	of.pieces(func(some []pair[K, V]) {
+		for _, p := range some {
+			to = append(to, pair[K, text[policies.AccountID]]{p.key, owner})
+		}
+	})
+	return to
 }
 
 func sortPairs[K ~string, V any](pairs []pair[K, V]) {
@@ -165,21 +186,23 @@ func (p *part) meet(whole *State) error {
 	return nil
 }
 
-// pack makes every table of an account that is being built as small as it can be.
-func (a *Account) pack() {
-	a.groups.pack()
-	a.environments.pack()
-	a.roles.pack()
+// pack makes every table of an account that is being built as small as it can be, and
+// gives the room that they had for those of the next one.
+func (a *Account) pack() (room Account) {
+	room.groups = a.groups.pack()
+	room.environments = a.environments.pack()
+	room.roles = a.roles.pack()
 	if a.custom != nil {
 		a.custom.policies.pack()
 		a.custom.actions.pack()
 	}
-	a.members.pack()
-	a.subjects.pack()
+	room.members = a.members.pack()
+	room.subjects = a.subjects.pack()
 	for _, m := range a.members.all() {
 		m.grants.environments.pack()
 		m.grants.groups.pack()
 	}
+	return room
 }
 
 // exists tells whether the account has the object that o is about, no grant.

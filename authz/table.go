@@ -145,8 +145,8 @@ func (t *table[K, V]) set(key text[K], value V) {
 	case found:
 		t.few = slices.Clone(t.few)
 		t.few[at].value = value
-	case at == len(t.few):
-		t.few = append(t.few, pair[K, V]{key, value}) // not into what others read: see fork
+	case at == len(t.few), len(t.few) < cap(t.few):
+		t.few = slices.Insert(t.few, at, pair[K, V]{key, value}) // not into what others read: see fork
 	default:
 		t.few = slices.Concat(t.few[:at], []pair[K, V]{{key, value}}, t.few[at:])
 	}
@@ -174,11 +174,17 @@ func (t *table[K, V]) remove(key K) {
 // pairs are all of t, in a slice of their own without room to grow.
 func (t table[K, V]) pairs() []pair[K, V] {
 	all := make([]pair[K, V], 0, t.len())
-	if t.tree == nil {
-		return append(all, t.few...)
-	}
-	t.tree.root.leaves(func(some []pair[K, V]) { all = append(all, some...) })
+	t.pieces(func(some []pair[K, V]) { all = append(all, some...) })
 	return all
+}
+
+// pieces calls yield with the pairs of t, some at a time, in order.
+func (t table[K, V]) pieces(yield func([]pair[K, V])) {
+	if t.tree != nil {
+		t.tree.root.leaves(yield)
+	} else {
+		yield(t.few)
+	}
 }
 
 // tableOf makes a table of sorted pairs, which it keeps.
@@ -192,10 +198,10 @@ func tableOf[K ~string, V any](pairs []pair[K, V]) table[K, V] {
 	return table[K, V]{tree: treeOf(pairs)}
 }
 
-// pack makes the table again, if it has room to grow. It must be called on new tables
-// only.
-func (t *table[K, V]) pack() {
-	if t.tree != nil || len(t.few) < cap(t.few) {
-		*t = tableOf(t.pairs())
-	}
+// pack makes the table again without room to grow, and gives an empty one that has the
+// room. It must be called on new tables only.
+func (t *table[K, V]) pack() table[K, V] {
+	room := table[K, V]{few: t.few[:0]}
+	*t = tableOf(t.pairs())
+	return room
 }

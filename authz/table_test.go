@@ -72,6 +72,35 @@ func TestTableForks(t *testing.T) {
 	require.Greater(t, largest, 64*64)
 }
 
+// Nor do those of tables with few keys, which are set within the room that they have.
+func TestSmallTableForks(t *testing.T) {
+	t.Parallel()
+	dice := rand.New(rand.NewPCG(3, 4))
+	type version struct {
+		table table[string, int]
+		want  map[string]int
+	}
+	versions := []version{{want: map[string]int{}}}
+	for i := range 5000 {
+		from := versions[dice.IntN(len(versions))]
+		next := version{from.table.fork(), maps.Clone(from.want)}
+		for range dice.IntN(6) {
+			key := fmt.Sprint(dice.IntN(2 * fewPairs))
+			if dice.IntN(3) == 0 {
+				next.table.remove(key)
+				delete(next.want, key)
+				continue
+			}
+			next.table.set(newText(nil, key), i)
+			next.want[key] = i
+		}
+		versions = append(versions, next)
+	}
+	for _, v := range versions {
+		require.Equal(t, v.want, maps.Collect(v.table.all()))
+	}
+}
+
 // A packed table says the same as before, begins where it is told to, and has room
 // for more.
 func TestTablePacks(t *testing.T) {
@@ -84,7 +113,12 @@ func TestTablePacks(t *testing.T) {
 			packed.set(newText(nil, key), i)
 			want[key] = i
 		}
-		packed.pack()
+		next := packed.pack()
+		require.Zero(t, next.len())
+		for i := range size {
+			next.set(newText(nil, fmt.Sprintf("%05d", size-i)), -1) // in the room that the first had
+		}
+		require.Equal(t, size, next.len())
 		require.Equal(t, want, maps.Collect(packed.all()))
 		require.Equal(t, size, packed.len())
 		for _, from := range []int{0, size / 3, size} {

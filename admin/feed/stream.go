@@ -386,6 +386,7 @@ func (st *stream) snapshot(ctx context.Context) error {
 }
 
 func (st *stream) objects(ctx context.Context, state *authz.State, tally *wire.Tally) error {
+	var frame wire.Object // one for all
 	for o, err := range state.Objects() {
 		if err != nil {
 			return fmt.Errorf("take a snapshot of revision %d: %w", state.Revision(), err)
@@ -393,7 +394,8 @@ func (st *stream) objects(ctx context.Context, state *authz.State, tally *wire.T
 		if st.q.mode == wire.ModeNotices && o.Kind != policies.KindPolicyInForce && o.Kind != policies.KindToken {
 			return nil // they come first
 		}
-		if err := st.tallied(&wire.Object{Object: o}, tally.Object); err != nil {
+		frame.Object = o
+		if err := st.tallied(&frame, tally.Object); err != nil {
 			return err
 		}
 		if len(st.batch) < batchBytes {

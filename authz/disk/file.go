@@ -109,12 +109,14 @@ func writeState(ctx context.Context, w io.Writer, key []byte, s *authz.State, no
 	}
 	tally := feed.NewTally(batch)
 	batch = append(batch, '\n')
+	var frame feed.Object // one for all
 	for o, err := range s.Objects() {
 		if err != nil {
 			return fmt.Errorf("take revision %d: %w", at.Revision, err)
 		}
 		start := len(batch)
-		if batch, err = feed.AppendFrame(batch, &feed.Object{Object: o}); err != nil {
+		frame.Object = o
+		if batch, err = feed.AppendFrame(batch, &frame); err != nil {
 			return err
 		}
 		tally.Object(batch[start:])
