@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -78,26 +77,11 @@ func (c *sidecarCommand) Run(ctx context.Context, p *Process) error {
 	if c.InsecureListen && c.TLSCert == "" {
 		log.WarnContext(ctx, "listening without TLS, as asked: tokens and answers can be read on the way", "address", c.Listen)
 	}
-	server, err := newSidecar(options)
+	server, err := sidecar.New(options)
 	if err != nil {
 		return err
 	}
 	return serve(ctx, server, "sidecar", c.Listen, log)
-}
-
-// startCollecting is how much the heap may grow before it is collected, in percent of
-// what lives, while the state on disk is read: four fifths of what is read are garbage at
-// once, and with Go's 100 the collector takes a quarter of the time of a start.
-const startCollecting = 400
-
-// newSidecar makes a sidecar, which reads its state from disk. The collector is as the
-// user wants it afterwards, and meanwhile too, if the environment says how: GOGC, and
-// GOMEMLIMIT in any case.
-func newSidecar(o sidecar.Options) (*sidecar.Sidecar, error) {
-	if os.Getenv("GOGC") == "" {
-		defer debug.SetGCPercent(debug.SetGCPercent(startCollecting))
-	}
-	return sidecar.New(o)
 }
 
 // options reports every option that is missing or wrong at once. With a bundle
