@@ -159,10 +159,7 @@ type touched struct {
 
 func touchedBy(objects []policies.Object) (t touched) {
 	for _, o := range objects {
-		account := o.Owner
-		if o.Kind == policies.KindAccount {
-			account = policies.AccountID(o.ID)
-		}
+		account := ownerOf(o)
 		switch {
 		case account == "" || account == t.accounts[0] || account == t.accounts[1]:
 		case t.accounts[0] == "":
