@@ -179,6 +179,10 @@ func (p *Policy) evaluate(ctx context.Context, query *rego.PreparedEvalQuery, vi
 		rego.EvalTransaction(transaction{view}), rego.EvalParsedInput(input), rego.EvalTime(now),
 		rego.EvalExternalCancel(cancel), rego.EvalMetrics(metrics.NoOp()))
 	if err != nil {
+		// A builtin function that was stopped says so in words of its own.
+		if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+			err = fmt.Errorf("%w: %w", ended, err)
+		}
 		return nil, err
 	}
 	if len(results) != 1 || len(results[0].Expressions) != 1 {
