@@ -84,7 +84,9 @@ func (t *target) round(ctx context.Context, connections int, d time.Duration) er
 func (w *worker) ask(ctx context.Context, t *target, until time.Time) {
 	c, err := dial(ctx, t.address)
 	if err != nil {
-		w.fail(err)
+		if ctx.Err() == nil { // else it was enough
+			w.fail(err)
+		}
 		return
 	}
 	defer func() { c.close() }()
