@@ -209,7 +209,7 @@ func TestHeartbeatsWithinASnapshot(t *testing.T) {
 		objects = append(objects, feedtest.Environment(t, "a", fmt.Sprintf("environment-%d", i)))
 	}
 	p := feedtest.New(t, "p", objects...)
-	r := newReplica(t, p, func(o *Options) { o.Heartbeat = time.Millisecond })
+	r := newReplica(t, p, func(o *Options) { o.Heartbeat = 100 * time.Microsecond })
 	var within atomic.Int64
 	r.tamper.set(func() lineChanger {
 		building := false
