@@ -73,7 +73,7 @@ load: build servers ## Run usher bench on a usher dev of its own, beside a stock
 	bin/usher bench --opa "$$($(GO) tool -n opa)" $(BENCH); code=$$?; \
 	kill $$dev; wait $$dev; rm -rf $$dir; exit $$code
 
-bench-full: ## The figures of docs/performance.md at full size: 1,000,000 grants, 10,000,000 checks (an hour and more)
+bench-full: ## The figures of docs/performance.md at full size: 1,000,000 grants, 10,000,000 checks (twenty minutes)
 	@$(MAKE) load BENCH='--owners 20000 --sidecars 8 --changes 1000 --checks 10000000 --duration 30s $(BENCH)'
 
 soak: servers ## Compare SOAK random worlds with the model, over REST and HTTP; then ROUNDS of faults
