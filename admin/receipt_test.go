@@ -66,8 +66,7 @@ func (p *platform) receipt(revision uint64, query string) (r receipt) {
 	return r
 }
 
-// TestReceipt has two replicas, with a sidecar at each, and one that reports by hand.
-// What a sidecar has told counts, though the server that it told stops at once.
+// TestAServerThatStopsForgetsNoReport: what a sidecar has told counts, though the server that it told stops at once.
 func TestAServerThatStopsForgetsNoReport(t *testing.T) {
 	t.Parallel()
 	p := start(t)
@@ -81,6 +80,7 @@ func TestAServerThatStopsForgetsNoReport(t *testing.T) {
 	told(2, true, 0)
 }
 
+// TestReceipt has two replicas, with a sidecar at each, and one that reports by hand.
 func TestReceipt(t *testing.T) {
 	t.Parallel()
 	p := start(t)
