@@ -14,6 +14,10 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/stretchr/testify/require"
 
+	"github.com/usher-authz/usher/admin/fleet"
+	"github.com/usher-authz/usher/admin/store"
+	"github.com/usher-authz/usher/admin/store/storetest"
+	wire "github.com/usher-authz/usher/authz/feed"
 	"github.com/usher-authz/usher/authz/sidecar"
 	"github.com/usher-authz/usher/policies"
 )
@@ -66,15 +70,20 @@ func (p *platform) receipt(revision uint64, query string) (r receipt) {
 	return r
 }
 
-// TestAServerThatStopsForgetsNoReport: what a sidecar has told counts, though the server that it told stops at once.
+// What a sidecar has told counts, though the server that it told stops at once.
 func TestAServerThatStopsForgetsNoReport(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	s := storetest.New(t, store.Options{URL: storetest.URL(t)})
+	f, err := fleet.New(fleet.Options{Store: s})
+	require.NoError(t, err)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
 	told := func(sequence uint64, leaving bool, connected int) {
-		p.report("rack 7", sequence, 1, leaving)
-		p.stop()
-		p.run()
-		require.Equal(t, connected, p.do("GET", "/v1/sidecars", nil).want(200).len("items"))
+		require.NoError(t, f.Take(&wire.Report{Sidecar: "rack7", Sequence: sequence, Mode: wire.ModeNotices, Leaving: leaving}, "127.0.0.1"))
+		f.Run(stopped)
+		list, err := s.Sidecars(t.Context(), store.Page{Limit: 10})
+		require.NoError(t, err)
+		require.Len(t, list.Items, connected)
 	}
 	told(1, false, 1)
 	told(2, true, 0)
