@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/usher-authz/usher/policies"
-	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/policiestest/rapiddice"
 )
 
 // A change that contradicts itself or the state is refused, and the state in
@@ -206,7 +206,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	p := embeddedPolicy(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		d := policiestest.RapidDice(rt)
+		d := rapiddice.New(rt)
 		m := newMachine(t, d, p)
 		before := m.objects()
 		shuffled := slices.Clone(before)

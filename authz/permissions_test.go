@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/usher-authz/usher/policies"
-	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/policiestest/rapiddice"
 )
 
 // The compact form loses nothing, in memory and in binary.
@@ -20,7 +20,7 @@ func TestPermissionsRoundTrip(t *testing.T) {
 	other, err := NewPolicy(t.Context(), *p.Source())
 	require.NoError(t, err)
 	rapid.Check(t, func(rt *rapid.T) {
-		m := newMachine(t, policiestest.RapidDice(rt), p)
+		m := newMachine(t, rapiddice.New(rt), p)
 		s := buildState(t, p, testHeader(1), m.objects())
 		questions := m.questions()
 		for _, q := range questions[:min(1, len(questions))] {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/policiestest/rapiddice"
 )
 
 // TestCacheNeverDiffers holds the table of what survives in the cache (doc.go),
@@ -26,7 +27,7 @@ func TestCacheNeverDiffers(t *testing.T) {
 	inForce := []*Policy{newTestPolicy(t, catalogue), newTestPolicy(t, withoutSome(catalogue))}
 	inForce = append(inForce, guardedPolicy(t, inForce[0]), guardedPolicy(t, inForce[1]))
 	rapid.Check(t, func(rt *rapid.T) {
-		m := newMachine(t, policiestest.RapidDice(rt), inForce...)
+		m := newMachine(t, rapiddice.New(rt), inForce...)
 		e := newTestEngine(t, Options{Clock: m.clock.now})
 		require.NoError(t, e.Reset(buildState(t, m.policy, testHeader(1), m.objects())))
 		compareAll(t, rt, m, e)

@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/usher-authz/usher/policies"
-	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/policiestest/rapiddice"
 )
 
 func readPath(tb testing.TB, s *State, path ...string) (any, error) {
@@ -36,7 +36,7 @@ func TestStoreReadsWhatTheBundleHolds(t *testing.T) {
 	t.Parallel()
 	p := embeddedPolicy(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		m := newMachine(t, policiestest.RapidDice(rt), p)
+		m := newMachine(t, rapiddice.New(rt), p)
 		s := buildState(t, p, testHeader(6), m.objects())
 		for id, data := range s.PlatformData().Accounts() {
 			encoded, err := jsonv2.Marshal(data)
@@ -127,7 +127,7 @@ func TestBundleRoundTrip(t *testing.T) {
 	t.Parallel()
 	p := embeddedPolicy(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		m := newMachine(t, policiestest.RapidDice(rt), p)
+		m := newMachine(t, rapiddice.New(rt), p)
 		s := buildState(t, p, testHeader(6), m.objects())
 		packed := &bytes.Buffer{}
 		require.NoError(t, policies.WriteBundle(packed, s.PlatformData()))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/policiestest/rapiddice"
 )
 
 const account = `"account": {"id": "owner", "email": "owner@example.com", "display_name": "Owner"}`
@@ -243,7 +244,7 @@ func TestTooLarge(t *testing.T) {
 func TestDocumentRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		world, err := policiestest.NewWorld(policiestest.RapidDice(rt), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+		world, err := policiestest.NewWorld(rapiddice.New(rt), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 		require.NoError(rt, err)
 		for _, want := range world.Documents {
 			data, err := policies.EncodeDocument(want)

@@ -13,6 +13,7 @@ import (
 	"github.com/usher-authz/usher/authz/server"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/policiestest/rapiddice"
 )
 
 // TestVectors: every published vector over HTTP, alone and in a batch.
@@ -55,7 +56,7 @@ func requireVector(t *testing.T, want policiestest.VectorCheck, got decision) {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		dice := policiestest.RapidDice(rt)
+		dice := rapiddice.New(rt)
 		world, err := policiestest.NewWorld(dice, now)
 		require.NoError(rt, err)
 		instants := world.Instants()

@@ -1,10 +1,6 @@
 package policiestest
 
-import (
-	"math/rand/v2"
-
-	"pgregory.net/rapid"
-)
+import "math/rand/v2"
 
 // Dice decide what a random world is like. Not safe for concurrent use.
 type Dice interface {
@@ -20,13 +16,6 @@ func SeededDice(seed uint64) Dice {
 type seeded struct{ r *rand.Rand }
 
 func (s seeded) Roll(n int) int { return s.r.IntN(n) }
-
-// RapidDice fall as rapid says, so that it can shrink what failed.
-func RapidDice(t *rapid.T) Dice { return rapidDice{t} }
-
-type rapidDice struct{ t *rapid.T }
-
-func (d rapidDice) Roll(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "roll") }
 
 // chance is true once in n rolls.
 func chance(d Dice, n int) bool { return d.Roll(n) == 0 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/policiestest/rapiddice"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -73,7 +74,7 @@ func TestDelegationVectorsDecode(t *testing.T) {
 func TestWorldsAreValid(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		dice := policiestest.RapidDice(rt)
+		dice := rapiddice.New(rt)
 		world, err := policiestest.NewWorld(dice, now)
 		require.NoError(rt, err)
 		imports, err := world.Imports(dice)

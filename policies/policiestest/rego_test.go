@@ -18,6 +18,7 @@ import (
 
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/policiestest"
+	"github.com/usher-authz/usher/policies/policiestest/rapiddice"
 )
 
 // regoAnswer is the decision as api.md has it.
@@ -105,7 +106,7 @@ func TestModelAgreesWithRego(t *testing.T) {
 	t.Parallel()
 	policy := policyInForce(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		dice := policiestest.RapidDice(rt)
+		dice := rapiddice.New(rt)
 		world, err := policiestest.NewWorld(dice, now)
 		require.NoError(rt, err)
 		platform, err := policiestest.NewDocumentsPlatform(3, policy, world.Documents...)
@@ -149,7 +150,7 @@ func TestBundleRoundTrip(t *testing.T) {
 	t.Parallel()
 	policy := policyInForce(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		world, err := policiestest.NewWorld(policiestest.RapidDice(rt), now)
+		world, err := policiestest.NewWorld(rapiddice.New(rt), now)
 		require.NoError(rt, err)
 		platform, err := policiestest.NewDocumentsPlatform(policies.NewRevision(1, 5), policy, world.Documents...)
 		require.NoError(rt, err)
