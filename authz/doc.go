@@ -80,6 +80,6 @@
 //
 // view.go, decision.go: the words. account.go, state.go, edit.go, verify.go,
 // build.go, part.go: the state; table.go, tree.go, text.go, bodies.go: what it is made of.
-// store.go, policy.go, results.go: Rego. permissions.go, commons.go, cache.go, buckets.go,
+// store.go, policy.go, results.go: Rego. heartbeats.go: now. permissions.go, commons.go, cache.go, buckets.go,
 // flight.go, engine.go: a check. objects.go, bundle.go, permissions_codec.go: the ways out.
 package authz

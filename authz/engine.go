@@ -35,17 +35,15 @@ const (
 	// DefaultMinRevisionWait is how long a check waits for its min_revision by
 	// default.
 	DefaultMinRevisionWait = 2 * time.Second
-	// maxSkew is how far the wall clock may be from a heartbeat before it is logged.
-	maxSkew = 2 * time.Second
 )
 
 // Engine answers checks from one state, which is replaced whole at each revision.
 // Its methods may be called from any number of goroutines. See the package's
 // comment for what it guarantees.
 type Engine struct {
-	clock   func() time.Time
+	*Heartbeats
+
 	wait    time.Duration
-	logger  *slog.Logger
 	metrics *engineMetrics
 
 	current atomic.Pointer[root]
@@ -54,9 +52,6 @@ type Engine struct {
 	flights flights
 	kept    kept
 	guard   *Guard
-
-	heartbeat atomic.Int64 // the latest observed, nanoseconds of Unix time
-	skewed    atomic.Bool  // the clock's skew was logged
 }
 
 var _ Decider = (*Engine)(nil)
@@ -90,7 +85,7 @@ func New(o Options) (*Engine, error) {
 	if o.MinRevisionWait == 0 {
 		o.MinRevisionWait = DefaultMinRevisionWait
 	}
-	e := &Engine{clock: o.Clock, wait: o.MinRevisionWait, logger: o.Logger, cache: newCache(o.CacheLimit)}
+	e := &Engine{wait: o.MinRevisionWait, cache: newCache(o.CacheLimit)}
 	e.flights.flights = map[flightKey]*flight{}
 	e.current.Store(&root{next: make(chan struct{})})
 	var err error
@@ -100,6 +95,9 @@ func New(o Options) (*Engine, error) {
 	}
 	if e.guard, err = NewGuard(o.Registerer); err != nil {
 		return nil, fmt.Errorf("register the metrics: %w", err)
+	}
+	if e.Heartbeats, err = NewHeartbeats(o.Clock, o.Logger, o.Registerer); err != nil {
+		return nil, err
 	}
 	return e, nil
 }
@@ -165,32 +163,6 @@ func (e *Engine) put(s *State, everything bool) {
 	}
 	close(last.next)
 }
-
-// Observe takes the time of a heartbeat, which whoever calls has verified: from
-// now on, now is never before it.
-func (e *Engine) Observe(t time.Time) {
-	at := t.UnixNano()
-	for {
-		have := e.heartbeat.Load()
-		if at <= have {
-			break
-		}
-		if e.heartbeat.CompareAndSwap(have, at) {
-			break
-		}
-	}
-	skew := e.clock().Sub(t)
-	e.metrics.skew.Set(skew.Seconds())
-	if off := skew.Abs() > maxSkew; off != e.skewed.Swap(off) && off {
-		e.logger.Warn("the clock is not the admin server's", slog.Duration("skew", skew))
-	}
-}
-
-// Now is the greater of the clock and the last heartbeat: the only now by which
-// grants end.
-func (e *Engine) Now() time.Time { return time.Unix(0, e.now()) }
-
-func (e *Engine) now() int64 { return max(e.clock().UnixNano(), e.heartbeat.Load()) }
 
 // WaitFor returns once the state in force is of revision rev or a later one, or
 // when ctx ends, with its error.

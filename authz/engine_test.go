@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/policies"
@@ -382,4 +383,23 @@ func registryOf(e *Engine) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(e.metrics.misses)
 	return r
+}
+
+// What a snapshot on disk was confirmed by tells how late it is at least, and nothing of
+// the clock: a sidecar that was away for hours has a good one.
+func TestRecalledHeartbeatIsNoSkew(t *testing.T) {
+	t.Parallel()
+	clock := newTestClock()
+	ends := testStart.Add(time.Hour)
+	var log bytes.Buffer
+	e := companyEngine(t, Options{Clock: clock.now, Logger: slog.New(slog.NewTextHandler(&log, nil))}, &ends)
+	q := mayOn("mia", actionView, "app")
+	e.Recall(testStart.Add(-time.Hour))
+	require.True(t, check(t, e, q).Allow)
+	e.Recall(ends) // the clock was set back since
+	require.Equal(t, policies.ReasonNotShared, check(t, e, q).Reason)
+	require.Empty(t, log.String())
+	var skew dto.Metric
+	require.NoError(t, e.skew.Write(&skew))
+	require.Zero(t, skew.GetGauge().GetValue())
 }

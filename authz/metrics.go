@@ -15,7 +15,6 @@ type engineMetrics struct {
 	misses     prometheus.Counter
 	failed     prometheus.Counter
 	late       prometheus.Counter
-	skew       prometheus.Gauge
 	evaluation prometheus.Histogram
 }
 
@@ -33,10 +32,6 @@ func newEngineMetrics(e *Engine, to prometheus.Registerer) (*engineMetrics, erro
 			Name: "usher_engine_min_revision_timeouts_total",
 			Help: "Checks whose min_revision did not arrive in time. Many: the feed is behind.",
 		}),
-		skew: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "usher_engine_clock_skew_seconds",
-			Help: "The clock less the time of the last heartbeat. Beyond 2 either way: a clock is wrong.",
-		}),
 		evaluation: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:                        "usher_engine_evaluation_seconds",
 			Help:                        "Time that one evaluation of Rego took; its count is the number of evaluations.",
@@ -47,7 +42,7 @@ func newEngineMetrics(e *Engine, to prometheus.Registerer) (*engineMetrics, erro
 	if to == nil {
 		return m, nil
 	}
-	for _, c := range append([]prometheus.Collector{m.misses, m.failed, m.late, m.skew, m.evaluation}, m.observed(e)...) {
+	for _, c := range append([]prometheus.Collector{m.misses, m.failed, m.late, m.evaluation}, m.observed(e)...) {
 		if err := to.Register(c); err != nil {
 			return nil, err
 		}
@@ -82,16 +77,6 @@ func (m *engineMetrics) observed(e *Engine) []prometheus.Collector {
 			Name: "usher_engine_accounts",
 			Help: "Accounts in the state in force.",
 		}, ofState(func(s *State) float64 { return float64(s.Accounts()) })),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "usher_engine_heartbeat_age_seconds",
-			Help: "Time since the last heartbeat; grows while the feed is cut off. 0 before the first.",
-		}, func() float64 {
-			last := e.heartbeat.Load()
-			if last == 0 {
-				return 0
-			}
-			return e.clock().Sub(time.Unix(0, last)).Seconds()
-		}),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,34 +28,38 @@ const (
 // the layer goes and when it is back, not on each request.
 type breaker struct {
 	circuit *gobreaker.CircuitBreaker[struct{}]
+	last    atomic.Pointer[error] // that counted as a failure
 }
 
-// errCallerGone wraps an error that is due to the caller's context, and says
-// nothing about the layer.
-var errCallerGone = errors.New("the caller is gone")
+// errSaysNothing wraps an error that says nothing about whether the layer answers, such
+// as one that is due to the caller's context.
+var errSaysNothing = errors.New("this says nothing about the layer")
 
 func newBreaker(l layer, log *slog.Logger, state *prometheus.GaugeVec) *breaker {
 	gauge := state.WithLabelValues(layers[l])
 	gone := false // guarded by the breaker's own lock, under which changes are reported
-	return &breaker{circuit: gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+	b := &breaker{}
+	b.last.Store(new(error))
+	b.circuit = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: layers[l], MaxRequests: 1, Interval: breakerWindow, Timeout: breakerPause,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			return c.ConsecutiveFailures >= breakerFailures ||
 				c.Requests >= breakerRequests && float64(c.TotalFailures) >= breakerRatio*float64(c.Requests)
 		},
-		IsExcluded: func(err error) bool { return errors.Is(err, errCallerGone) },
+		IsExcluded: func(err error) bool { return errors.Is(err, errSaysNothing) },
 		OnStateChange: func(layer string, _, to gobreaker.State) {
 			gauge.Set(float64(to))
 			switch {
 			case to == gobreaker.StateOpen && !gone:
 				gone = true
-				log.Warn("on-demand layer fails and is not asked for a while", "layer", layer)
+				log.Warn("on-demand layer fails and is not asked for a while", "layer", layer, "error", *b.last.Load())
 			case to == gobreaker.StateClosed && gone:
 				gone = false
 				log.Info("on-demand layer answers again", "layer", layer)
 			}
 		},
-	})}
+	})
+	return b
 }
 
 // do runs f unless the breaker is open; the error is then gobreaker's. What f
@@ -63,7 +68,10 @@ func (b *breaker) do(ctx context.Context, f func() error) error {
 	_, err := b.circuit.Execute(func() (struct{}, error) {
 		err := f()
 		if err != nil && ctx.Err() != nil {
-			return struct{}{}, errors.Join(errCallerGone, err)
+			err = errors.Join(errSaysNothing, err)
+		}
+		if err != nil && !errors.Is(err, errSaysNothing) {
+			b.last.Store(&err)
 		}
 		return struct{}{}, err
 	})

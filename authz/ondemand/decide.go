@@ -56,9 +56,7 @@ func (e *Engine) remember(r *root, q *authz.Question) (authz.Decision, bool) {
 func (e *Engine) Decide(ctx context.Context, least policies.Revision, questions []authz.Question) ([]authz.Decision, error) {
 	b := &budget{limit: e.options.MinRevisionWait}
 	defer b.stop()
-	r, err := e.await(ctx, least, b, func(have policies.Revision) error {
-		return &authz.RevisionError{Want: least, Have: have}
-	})
+	r, err := e.await(ctx, least, b, e.late)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/feed"
@@ -19,6 +20,8 @@ import (
 // [authz.Decider]. It answers once [Engine.Run] runs and the feed has begun; its
 // methods may be called from any number of goroutines.
 type Engine struct {
+	*authz.Heartbeats
+
 	options  Options
 	feed     *feed.Client
 	follower *follower
@@ -33,9 +36,9 @@ type Engine struct {
 
 	root        atomic.Pointer[root]
 	generations atomic.Uint32
-	heartbeat   atomic.Int64 // time of the last one, nanoseconds
 	running     atomic.Bool
 	closed      sync.Once
+	rejections  rate.Sometimes // that are logged
 }
 
 var _ authz.Decider = (*Engine)(nil)
@@ -48,7 +51,7 @@ func New(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("on-demand engine: %w", err)
 	}
 	o = o.withDefaults()
-	e := &Engine{options: o, flights: newFlights()}
+	e := &Engine{options: o, flights: newFlights(), rejections: rate.Sometimes{Interval: time.Minute}}
 	e.follower = &follower{engine: e}
 	var err error
 	if e.memory, err = newMemory(o.MemoryLimit); err != nil {
@@ -59,6 +62,9 @@ func New(o Options) (*Engine, error) {
 	}
 	if e.guard, err = authz.NewGuard(o.Registerer); err != nil {
 		return nil, errors.Join(fmt.Errorf("on-demand engine: register metrics: %w", err), e.Close())
+	}
+	if e.Heartbeats, err = authz.NewHeartbeats(o.Clock, o.Logger, o.Registerer); err != nil {
+		return nil, errors.Join(fmt.Errorf("on-demand engine: %w", err), e.Close())
 	}
 	e.feed, err = feed.New(feed.Options{
 		URL: o.FeedURL, Token: o.Token, TLS: o.TLS, Dial: o.Dial, Notices: e.follower, Replay: o.Replay, Verifier: o.Verifier, Self: o.Self,
@@ -167,21 +173,6 @@ func (e *Engine) Token(hash string) (authz.Token, bool) {
 // FeedStatus tells how the feed is doing.
 func (e *Engine) FeedStatus() feed.Status { return e.feed.Status() }
 
-// Now is the greater of the clock and the last heartbeat's time.
-func (e *Engine) Now() time.Time {
-	return laterOf(e.options.Clock(), time.Unix(0, e.heartbeat.Load()))
-}
-
-// observe takes the time of a heartbeat.
-func (e *Engine) observe(t time.Time) {
-	for {
-		have := e.heartbeat.Load()
-		if have >= t.UnixNano() || e.heartbeat.CompareAndSwap(have, t.UnixNano()) {
-			return
-		}
-	}
-}
-
 // publish puts r in force. Only the follower calls it.
 func (e *Engine) publish(r *root) {
 	before := e.root.Swap(r)
@@ -213,7 +204,7 @@ func (e *Engine) learned(g *generation, f *fact) {
 
 // await gives the root in force once its revision is least or later. When that
 // does not come before ctx ends or budget has passed, the error is ctx's or late's.
-func (e *Engine) await(ctx context.Context, least policies.Revision, budget *budget, late func(have policies.Revision) error) (*root, error) {
+func (e *Engine) await(ctx context.Context, least policies.Revision, budget *budget, late func(want, have policies.Revision) error) (*root, error) {
 	r := e.root.Load()
 	if r == nil {
 		return nil, errNotBegun()
@@ -223,12 +214,18 @@ func (e *Engine) await(ctx context.Context, least policies.Revision, budget *bud
 		case <-r.replaced:
 			r = e.root.Load()
 		case <-budget.over():
-			return nil, late(r.revision)
+			return nil, late(least, r.revision)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 	return r, nil
+}
+
+// late is the error of a revision that did not come in time.
+func (e *Engine) late(want, have policies.Revision) error {
+	e.metrics.late.Inc()
+	return &authz.RevisionError{Want: want, Have: have}
 }
 
 // budget is how long one call may wait for revisions in all. It begins with the

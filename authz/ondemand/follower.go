@@ -104,7 +104,7 @@ func (f *follower) Notice(n feed.Notice) error {
 }
 
 // Observe implements [feed.NoticeSink].
-func (f *follower) Observe(t time.Time) { f.engine.observe(t) }
+func (f *follower) Observe(t time.Time) { f.engine.Observe(t) }
 
 func (f *follower) publish(r *root) {
 	f.next, f.published = r, true

@@ -53,6 +53,7 @@ type metrics struct {
 	fills    map[fillOutcome]prometheus.Counter
 	breakers *prometheus.GaugeVec
 	rounds   prometheus.Counter
+	late     prometheus.Counter
 }
 
 // newMetrics registers with r, which may be nil.
@@ -84,6 +85,10 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 			Name: "usher_ondemand_repeated_rounds_total",
 			Help: "Answers begun anew because the data changed while they were put together.",
 		}),
+		late: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "usher_ondemand_min_revision_timeouts_total",
+			Help: "Calls whose revision did not arrive in time. Many: the feed is behind.",
+		}),
 	}
 	for l := range layers {
 		m.latency[l] = latency.WithLabelValues(layers[l])
@@ -101,7 +106,7 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range append([]prometheus.Collector{lookups, latency, fills, breakers, m.rounds}, gauges(e)...) {
+	for _, c := range append([]prometheus.Collector{lookups, latency, fills, breakers, m.rounds, m.late}, gauges(e)...) {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -97,7 +97,7 @@ func (q *quest) advance(ctx context.Context, least policies.Revision) error {
 }
 
 func (q *quest) advanceWithin(ctx context.Context, least policies.Revision, b *budget) error {
-	r, err := q.engine.await(ctx, least, b, func(have policies.Revision) error {
+	r, err := q.engine.await(ctx, least, b, func(least, have policies.Revision) error {
 		return &authz.UnavailableError{
 			Reason: fmt.Sprintf("the feed has brought revision %d only, and what answers need is of revision %d", have, least),
 		}

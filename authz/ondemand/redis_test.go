@@ -3,8 +3,10 @@ package ondemand
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,24 @@ import (
 	"github.com/usher-authz/usher/authz/ondemand/redisserver"
 	"github.com/usher-authz/usher/policies"
 )
+
+// logs are what several goroutines log.
+type logs struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
 
 // TestPoisonedEntriesAreMisses puts into the place of mia's permissions on ben's
 // second environment, where she has none, whatever somebody without a key could.
@@ -52,9 +72,11 @@ func TestPoisonedEntriesAreMisses(t *testing.T) {
 		"rubbish":                   "{\"allow\": true}",
 	} {
 		require.NoError(t, f.redis.Set(t.Context(), target, value, 0).Err())
-		e := f.another(t, nil)
+		var log logs
+		e := f.another(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		require.False(t, f.ask(t, e, question("f-ben")).Allow, name)
 		require.Equal(t, 1, rejected(e), name)
+		require.Contains(t, log.String(), target, "the log names the entry that is %s", name)
 		// The truth is put in its place.
 		flushFills(t, e)
 		require.Less(t, f.redis.StrLen(t.Context(), target).Val(), int64(maxPermissionsValue), name)
@@ -174,6 +196,27 @@ func TestRedisGone(t *testing.T) {
 		f.ask(t, f.engine, question("e-anna"))
 		return counted(f.engine, layerRedis, kindPermissions, outcomeHit) > hits
 	})
+}
+
+// TestRedisRefuses has a Redis whose replies refuse all, to whom has a wrong password:
+// that is no empty Redis. The log says what is wrong, once, and nothing of the password.
+func TestRedisRefuses(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	var log logs
+	e := f.another(t, func(o *Options) {
+		wrong := *o.Redis
+		wrong.Password = "not-this-one"
+		o.Redis, o.MemoryLimit, o.Logger = &wrong, 1, slog.New(slog.NewTextHandler(&log, nil))
+	})
+	eventually(t, func() bool {
+		f.ask(t, e, question("e-ben"))
+		return breakerState(e, layerRedis) == 2
+	})
+	require.Zero(t, valueOf(e.metrics.fills[fillWritten]))
+	require.Zero(t, counted(e, layerRedis, kindAccount, outcomeMiss))
+	require.Contains(t, log.String(), "WRONGPASS")
+	require.NotContains(t, log.String(), "not-this-one")
 }
 
 // TestAColdBatchCostsAFewRoundTrips asks 100 questions about 100 accounts, of which

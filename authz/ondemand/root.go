@@ -3,7 +3,6 @@ package ondemand
 import (
 	"fmt"
 	"maps"
-	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -82,12 +81,4 @@ func (t tokens) with(o policies.Object) (tokens, error) {
 	next.hashes[o.ID] = body.Hash
 	next.byHash[body.Hash] = authz.Token{ID: o.ID, Hash: body.Hash, Scopes: body.Scopes, ExpiresAt: body.ExpiresAt}
 	return next, nil
-}
-
-// laterOf is the later of two times.
-func laterOf(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }

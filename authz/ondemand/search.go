@@ -19,10 +19,7 @@ var _ authz.Searcher = (*Engine)(nil)
 func (e *Engine) Search(ctx context.Context, least policies.Revision, s authz.Search) (authz.Found, error) {
 	b := &budget{limit: e.options.MinRevisionWait}
 	defer b.stop()
-	late := func(want policies.Revision) func(policies.Revision) error {
-		return func(have policies.Revision) error { return &authz.RevisionError{Want: want, Have: have} }
-	}
-	r, err := e.await(ctx, 0, b, late(0))
+	r, err := e.await(ctx, 0, b, e.late)
 	if err != nil {
 		return authz.Found{}, err
 	}
@@ -34,7 +31,7 @@ func (e *Engine) Search(ctx context.Context, least policies.Revision, s authz.Se
 		return authz.Found{}, searchError(ctx, err, least, r.revision)
 	}
 	// The next check must not be older than this answer.
-	if _, err := e.await(ctx, found.Revision, b, late(found.Revision)); err != nil {
+	if _, err := e.await(ctx, found.Revision, b, e.late); err != nil {
 		return authz.Found{}, err
 	}
 	return found, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -114,9 +115,22 @@ func (s *shared) readBatch(ctx context.Context, reads []read, values []value) er
 		for i, r := range reads {
 			commands[i] = pipe.GetRange(ctx, r.key, 0, int64(r.limit))
 		}
-		_, _ = pipe.Exec(ctx) // each command has its own error
+		if err := exec(ctx, pipe); err != nil {
+			return err
+		}
 		return collect(commands, values)
 	})
+}
+
+// exec sends what is in pipe. Each command has its own error then. The error given is
+// that of a connection which a reply refused (a wrong password, too many clients):
+// go-redis leaves the commands without one, as if they had been done.
+func exec(ctx context.Context, pipe redis.Pipeliner) error {
+	commands, err := pipe.Exec(ctx)
+	if slices.ContainsFunc(commands, func(c redis.Cmder) bool { return c.Err() != nil }) {
+		return nil
+	}
+	return err
 }
 
 // collect takes the commands' answers; the error is that of the last that failed,
@@ -161,7 +175,7 @@ type entry struct {
 
 // write puts entries into Redis, at most [redisWriteBatch] of them, and tells how
 // many went in. What Redis refuses (it is full, or a replica) says nothing about
-// whether it can be read, so only a connection that fails counts for the breaker.
+// whether it can be read, so that it counts neither for nor against it.
 func (s *shared) write(ctx context.Context, entries []entry) (written int, err error) {
 	err = s.breaker.do(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, redisFillTimeout)
@@ -171,22 +185,26 @@ func (s *shared) write(ctx context.Context, entries []entry) (written int, err e
 		for i, e := range entries {
 			commands[i] = pipe.Set(ctx, e.key, e.value, e.ttl)
 		}
-		_, _ = pipe.Exec(ctx) // each command has its own error
-		var failed error
-		refused := false
+		if err := exec(ctx, pipe); err != nil {
+			return err
+		}
+		var failed, refused error
 		for _, c := range commands {
 			var reply redis.Error
 			switch err := c.Err(); {
 			case err == nil:
 				written++
 			case errors.As(err, &reply):
-				refused = true
+				refused = errors.Join(errSaysNothing, err)
 			default:
 				failed = err
 			}
 		}
-		if written > 0 || refused {
+		switch {
+		case written > 0:
 			return nil
+		case refused != nil:
+			return refused
 		}
 		return failed
 	})

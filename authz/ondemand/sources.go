@@ -64,7 +64,7 @@ func (q *quest) open(key string, n name, v value) {
 	m := q.engine.metrics
 	switch {
 	case errors.Is(v.err, errWrongType):
-		m.count(layerRedis, n.kind, outcomeRejected)
+		q.engine.reject(key, n, v.err)
 	case v.err != nil:
 		m.count(layerRedis, n.kind, outcomeError)
 	case len(v.data) == 0:
@@ -72,11 +72,21 @@ func (q *quest) open(key string, n name, v value) {
 	default:
 		f, err := q.engine.codec.decode(q.root.generation.policy, key, n, v.data)
 		if err != nil {
-			m.count(layerRedis, n.kind, outcomeRejected)
+			q.engine.reject(key, n, err)
 			return
 		}
 		q.take(layerRedis, f)
 	}
+}
+
+// reject counts an entry that is none of ours, and names one a minute in the log, which
+// whoever writes to Redis must not fill.
+func (e *Engine) reject(key string, n name, err error) {
+	e.metrics.count(layerRedis, n.kind, outcomeRejected)
+	e.rejections.Do(func() {
+		e.options.Logger.Error("an entry in Redis is rejected and taken for missing: somebody else writes there, or the key files of sidecars differ",
+			"key", key, "error", err)
+	})
 }
 
 // ask asks the admin for names, and takes what it says.

@@ -44,7 +44,7 @@ func newOnDisk(o Options, engine *authz.Engine) (*onDisk, error) {
 		if o.Verifier != nil {
 			d.witness = kept.Confirmed
 		}
-		engine.Observe(d.confirmed) // a clock that was set back does not revive a grant
+		engine.Recall(d.confirmed) // a clock that was set back does not revive a grant
 	}
 	return d, nil
 }
