@@ -485,7 +485,8 @@ func (s *Server) Err() error {
 }
 
 func (s *Server) readiness() server.Readiness {
-	now := server.Readiness{Mode: "admin", Age: s.tail.age()}
+	age := s.tail.age()
+	now := server.Readiness{Mode: "admin", Age: &age}
 	state := s.engine.State()
 	if state != nil {
 		now.Revision = state.Revision()
@@ -495,7 +496,7 @@ func (s *Server) readiness() server.Readiness {
 		now.Reason = "it is stopping"
 	case state == nil:
 		now.Reason = errNoState.Error()
-	case now.Age > staleAfter:
+	case age > staleAfter:
 		now.Reason = "the database does not answer"
 	default:
 		now.Ready = true

@@ -186,7 +186,7 @@ func (p *platformDecoder) check(c Catalogue) error {
 	categories := make(map[string]AccountID, len(p.subjects))
 	for id, known := range p.subjects {
 		if !known || !ValidID(id) {
-			return fail("/subjects", fmt.Sprintf("has %q, which is no id or not true", shorten(string(id))))
+			return fail("/subjects", fmt.Sprintf("has %q, which is no id or not true", Shorten(string(id))))
 		}
 		categories[string(id)] = id
 	}
@@ -229,18 +229,18 @@ func (d *AccountData) check(owner AccountID) string {
 	}
 	for id, g := range d.Groups {
 		if reason := d.checkGroup(id, g); reason != "" {
-			return fmt.Sprintf("has a group %q that %s", shorten(string(id)), reason)
+			return fmt.Sprintf("has a group %q that %s", Shorten(string(id)), reason)
 		}
 	}
 	for id, e := range d.Environments {
 		if !ValidID(id) || slices.ContainsFunc(e.Groups, func(g GroupID) bool { _, ok := d.Groups[g]; return !ok }) {
-			return fmt.Sprintf("has an environment %q that has no valid id or stands in an unknown group", shorten(string(id)))
+			return fmt.Sprintf("has an environment %q that has no valid id or stands in an unknown group", Shorten(string(id)))
 		}
 	}
 	actions := make(Set[ActionName])
 	for id, p := range d.Policies {
 		if !ValidID(id) || !p.valid() {
-			return fmt.Sprintf("has an invalid policy %q", shorten(string(id)))
+			return fmt.Sprintf("has an invalid policy %q", Shorten(string(id)))
 		}
 		maps.Copy(actions, p.Actions)
 	}
@@ -249,13 +249,13 @@ func (d *AccountData) check(owner AccountID) string {
 	}
 	for id, r := range d.Roles {
 		if !ValidID(id) || CheckName(r.Name, false) != "" {
-			return fmt.Sprintf("has an invalid role %q", shorten(string(id)))
+			return fmt.Sprintf("has an invalid role %q", Shorten(string(id)))
 		}
 	}
 	ids := make(map[CollaborationID]bool, len(d.Members))
 	for account, m := range d.Members {
 		if reason := d.checkMember(owner, account, m); reason != "" {
-			return fmt.Sprintf("has a member %q that %s", shorten(string(account)), reason)
+			return fmt.Sprintf("has a member %q that %s", Shorten(string(account)), reason)
 		}
 		if ids[m.ID] {
 			return fmt.Sprintf("has two collaborations %q", m.ID)
@@ -300,12 +300,12 @@ func (d *AccountData) checkMember(owner, account AccountID, m MemberData) string
 		return "has no valid id"
 	}
 	if !slices.Contains(Statuses, m.Status) {
-		return fmt.Sprintf("has an unknown status %q", shorten(string(m.Status)))
+		return fmt.Sprintf("has an unknown status %q", Shorten(string(m.Status)))
 	}
 	for t, grants := range m.Grants {
 		for id, g := range grants {
 			if !d.owns(owner, Resource{t, id}) {
-				return fmt.Sprintf("has a grant on %q, which is not the owner's", shorten(Resource{t, id}.String()))
+				return fmt.Sprintf("has a grant on %q, which is not the owner's", Shorten(Resource{t, id}.String()))
 			}
 			if reason := d.checkGrant(g); reason != "" {
 				return fmt.Sprintf("has a grant on %s that %s", Resource{t, id}, reason)
@@ -333,7 +333,7 @@ func (d *AccountData) checkGrant(g GrantData) string {
 	}
 	for _, id := range g.Roles {
 		if _, ok := d.Roles[id]; !ok {
-			return fmt.Sprintf("gives an unknown role %q", shorten(string(id)))
+			return fmt.Sprintf("gives an unknown role %q", Shorten(string(id)))
 		}
 	}
 	if g.ExpiresAt == "" && len(g.ExpiresAtNS) == 0 {

@@ -174,7 +174,7 @@ func archiveFault(err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "is cut off"
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum), errors.Is(err, tar.ErrHeader), isDeflateFault(err):
-		return "is not a gzip-compressed tar: " + shorten(err.Error())
+		return "is not a gzip-compressed tar: " + Shorten(err.Error())
 	}
 	return ""
 }

@@ -103,7 +103,7 @@ func (s fileSums) verify(text []byte, by *signing.Verifier) error {
 	id := token.Signatures[0].Header.KeyID
 	key, ok := by.Key(id)
 	if !ok {
-		return &SignatureError{fmt.Sprintf("the key %q is not known here", shorten(id))}
+		return &SignatureError{fmt.Sprintf("the key %q is not known here", Shorten(id))}
 	}
 	payload, err := token.Verify(key.Public())
 	if err != nil {
@@ -116,12 +116,12 @@ func (s fileSums) verify(text []byte, by *signing.Verifier) error {
 	for _, f := range files.Files {
 		sum, ok := s["/"+f.Name]
 		if !ok || f.Algorithm != bundleHash || f.Hash != hex.EncodeToString(sum.Sum(nil)) {
-			return &SignatureError{fmt.Sprintf("%s is missing, or not what was signed", shorten(f.Name))}
+			return &SignatureError{fmt.Sprintf("%s is missing, or not what was signed", Shorten(f.Name))}
 		}
 		delete(s, "/"+f.Name)
 	}
 	if len(s) > 0 {
-		return &SignatureError{shorten(slices.Sorted(maps.Keys(s))[0]) + " was not signed"}
+		return &SignatureError{Shorten(slices.Sorted(maps.Keys(s))[0]) + " was not signed"}
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func syntaxReason(line int, data []byte, err *jsontext.SyntacticError) string {
 	}
 	reason := "is not valid JSON"
 	if err.Err != nil {
-		reason += ": " + shorten(err.Err.Error())
+		reason += ": " + Shorten(err.Err.Error())
 	}
 	if offset := int(err.ByteOffset); data != nil && offset <= len(data) {
 		before := data[:offset]
@@ -67,7 +67,7 @@ func semanticReason(err *json.SemanticError) string {
 	case errors.Is(err.Err, json.ErrUnknownName):
 		return "is not a known field"
 	case err.Err != nil:
-		return "cannot be read: " + shorten(err.Err.Error())
+		return "cannot be read: " + Shorten(err.Err.Error())
 	case err.JSONKind == 0 || err.GoType == nil:
 		return "cannot be read"
 	case wantedName(err.GoType) == "":
@@ -119,12 +119,13 @@ func kindName(k jsontext.Kind) string {
 // maxEcho bounds how much of the input an error repeats.
 const maxEcho = 200
 
-func shortPointer(p jsontext.Pointer) string { return shorten(string(p)) }
+func shortPointer(p jsontext.Pointer) string { return Shorten(string(p)) }
 
 // quote is s in quotes, not too long.
-func quote[T ~string](s T) string { return strconv.Quote(shorten(string(s))) }
+func quote[T ~string](s T) string { return strconv.Quote(Shorten(string(s))) }
 
-func shorten(s string) string {
+// Shorten is s, cut where an error would repeat too much of what was sent.
+func Shorten(s string) string {
 	if len(s) <= maxEcho {
 		return s
 	}

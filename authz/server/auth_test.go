@@ -144,8 +144,8 @@ func TestHealth(t *testing.T) {
 	status, body, header := get("/ready")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Equal(t, "1", header.Get("Retry-After"))
-	require.JSONEq(t, `{"ready":false,"reason":"not yet","mode":"resident","revision":0,"age_seconds":0}`, body)
-	ready = server.Readiness{Ready: true, Mode: "resident", Revision: 9, Age: 1500 * time.Millisecond}
+	require.JSONEq(t, `{"ready":false,"reason":"not yet","mode":"resident","revision":0}`, body)
+	ready = server.Readiness{Ready: true, Mode: "resident", Revision: 9, Age: new(1500 * time.Millisecond)}
 	status, body, _ = get("/ready")
 	require.Equal(t, http.StatusOK, status)
 	require.JSONEq(t, `{"ready":true,"mode":"resident","revision":9,"age_seconds":1.5}`, body)

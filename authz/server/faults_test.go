@@ -104,6 +104,7 @@ func TestFaults(t *testing.T) {
 					require.Equal(t, c.where, p.Where)
 				}
 				require.NotEmpty(t, p.Detail)
+				require.Less(t, len(p.Where), 300, "an answer repeats little of the request")
 			}
 		})
 	}

@@ -18,8 +18,9 @@ type Readiness struct {
 	Reason   string
 	Mode     string // resident, on-demand, bundle, admin
 	Revision policies.Revision
-	// Age is how long ago the revision was known to be the platform's latest.
-	Age time.Duration
+	// Age is how long ago the revision was known to be the platform's latest; nil: it
+	// never was.
+	Age *time.Duration
 }
 
 // Health is what GET /health, /ready and /metrics show.
@@ -44,7 +45,7 @@ type readyBody struct {
 	Reason     string            `json:"reason,omitempty"`
 	Mode       string            `json:"mode,omitempty"`
 	Revision   policies.Revision `json:"revision"`
-	AgeSeconds float64           `json:"age_seconds"`
+	AgeSeconds *float64          `json:"age_seconds,omitempty"`
 }
 
 // Mount adds GET /health (the process runs), /ready (it answers checks: 200, else
@@ -68,10 +69,11 @@ func (h Health) Mount(mux *http.ServeMux) {
 			status = http.StatusServiceUnavailable
 			w.Header().Set("Retry-After", "1")
 		}
-		writeJSON(w, status, readyBody{
-			Ready: ready.Ready, Reason: ready.Reason, Mode: ready.Mode,
-			Revision: ready.Revision, AgeSeconds: ready.Age.Seconds(),
-		})
+		body := readyBody{Ready: ready.Ready, Reason: ready.Reason, Mode: ready.Mode, Revision: ready.Revision}
+		if ready.Age != nil {
+			body.AgeSeconds = new(ready.Age.Seconds())
+		}
+		writeJSON(w, status, body)
 	}))
 	if h.Gatherer != nil {
 		mount("/metrics", promhttp.HandlerFor(h.Gatherer, promhttp.HandlerOpts{}))

@@ -76,7 +76,7 @@ func (d *decoder) wrong(fault **policies.MalformedError, reason string) error {
 // note notes a fault of the value just read, unless there is one already.
 func (d *decoder) note(fault **policies.MalformedError, reason string) {
 	if *fault == nil {
-		*fault = &policies.MalformedError{Where: string(d.json.StackPointer()), Reason: reason}
+		*fault = &policies.MalformedError{Where: policies.Shorten(string(d.json.StackPointer())), Reason: reason}
 	}
 }
 
@@ -110,7 +110,7 @@ func syntaxFault(err error) error {
 	if !errors.As(err, &syntax) {
 		return fault
 	}
-	fault.Where = string(syntax.JSONPointer)
+	fault.Where = policies.Shorten(string(syntax.JSONPointer)) // 10,000 brackets make one of 20,000 bytes
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
 		fault.Reason = "a key stands twice in one object"

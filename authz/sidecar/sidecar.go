@@ -216,7 +216,10 @@ func (s *Sidecar) ready() server.Readiness {
 	of := s.source.status()
 	now := server.Readiness{
 		Ready: of.ready, Reason: of.reason, Mode: string(s.options.Mode),
-		Revision: of.revision, Age: of.age,
+		Revision: of.revision,
+	}
+	if of.aged {
+		now.Age = &of.age
 	}
 	if limit := s.options.MaxStaleness; limit > 0 && of.aged && of.age > limit {
 		now.Ready, now.Reason = false, "the data is older than this sidecar may answer from"
