@@ -212,6 +212,7 @@ var scaleLists = []string{
 	"/v1/accounts/big/resources/account/big/collaborators",
 	"/v1/accounts/big/audit", "/v1/accounts/big/audit?order=desc", "/v1/accounts/big/audit?action=rare.action", "/v1/accounts/big/audit?actor=big-m-3",
 	"/v1/accounts/big/audit?actor=big&order=desc", "/v1/accounts/big/audit?kind=role", "/v1/accounts/big/audit?kind=role&id=common",
+	"/v1/accounts/big/audit?kind=member", "/v1/accounts/big/audit?kind=grant&order=desc",
 	"/v1/accounts/big/audit?since=MIDDLE&until=SOON", "/v1/accounts/big/audit?until=EARLY&order=desc",
 	"/v1/accounts/big/audit?since=AFTER", "/v1/accounts/big/audit?action=never", "/v1/accounts/big/audit?member=MEMBER",
 	"/v1/audit?order=desc", "/v1/audit?action=rare.action", "/v1/audit?actor=big-m-3&order=desc", "/v1/audit?id=common", "/v1/audit?member=MEMBER",

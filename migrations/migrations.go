@@ -12,7 +12,7 @@ import "embed"
 
 // Version is the newest migration, and the schema that this binary is built for.
 // A test holds it against the files.
-const Version = 15
+const Version = 16
 
 // Files are the migrations, at the root.
 //

@@ -39,7 +39,7 @@ func TestAuditFilters(t *testing.T) {
 		c := store.Call{Actor: actors[dice.Roll(len(actors))]}
 		id := []policies.CollaborationID{first, second}[dice.Roll(2)]
 		var err error
-		switch dice.Roll(5) {
+		switch dice.Roll(6) {
 		case 0:
 			_, err = f.SetGrants(t.Context(), c, owner, id, []policies.Grant{grant("environment", []string{"e1", "e2"}[dice.Roll(2)], "dev"), grant("group", "g1", "viewer")})
 		case 1:
@@ -48,6 +48,17 @@ func TestAuditFilters(t *testing.T) {
 			_, err = f.UpdateMember(t.Context(), c, owner, id, new(fmt.Sprint("name ", i)))
 		case 3: // what others have of mia changes too
 			_, err = f.PutAccount(t.Context(), c, policies.Account{ID: "mia", Email: fmt.Sprintf("mia%d@example.com", i), DisplayName: "Mia"})
+		case 5: // entries of several kinds, in runs
+			var e store.Item[policies.Document]
+			e, err = f.Export(t.Context(), owner)
+			require.NoError(t, err)
+			for j := range e.Value.Members {
+				m := &e.Value.Members[j]
+				m.DisplayName = fmt.Sprint("import ", i)
+				m.Grants = []policies.Grant{grant("environment", "e1", []policies.RoleID{"dev", "viewer"}[i%2]), grant("environment", "e2", "dev"), grant("group", "g1", "dev")}
+			}
+			e.Value.Roles[0].Description = fmt.Sprint("import ", i)
+			_, err = f.Import(t.Context(), c, lines(e.Value.Normalize()), nil)
 		case 4:
 			_, err = f.UpdateRole(t.Context(), c, owner, "viewer", store.RolePatch{Description: new(fmt.Sprint(i))})
 		}

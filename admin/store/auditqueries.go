@@ -4,6 +4,8 @@ package store
 // entries, a member's, the revisions of an actor or of an action, the entries of a
 // kind; or else along the log.
 //
+// The index of kinds has the first entry of each run of a revision.
+//
 // An owner's revisions are found by the first that they touch, which most touch alone,
 // and by an index of those that touch several.
 //
@@ -103,10 +105,23 @@ order by r.revision desc, c.ordinal desc limit $10`
     from revisions where revision = c.revision offset 0) r`
 	ofMember = `(a.id = $7 or a.id >= $7 || '/' and a.id < $7 || '0')`
 
+	// Along runs, of each the entries behind the place, which may be inside one.
+	ofRun = `changes l cross join lateral (` + entryOf + `a.owner = l.owner and a.revision = l.revision
+    and a.ordinal >= l.ordinal and a.ordinal < l.ordinal + l.run`
+	runUp = ofWhat + ` and (a.revision, a.ordinal) > ($8, $9) order by a.ordinal limit $10) c
+    ` + itsRevision + byWhom + ` and l.run is not null and (l.owner, l.kind, l.revision, l.ordinal) >= ($12, $5, $8, coalesce((select f.ordinal from changes f
+        where f.run is not null and f.owner = $12 and f.kind = $5 and f.revision = $8 and f.ordinal <= $9 order by f.ordinal desc limit 1), 0))
+    and (l.owner, l.kind, l.revision) <= ($12, $5, $11)
+order by l.owner, l.kind, l.revision, l.ordinal, c.ordinal limit $10`
+	runDown = ofWhat + ` and (a.revision, a.ordinal) < ($8, $9) order by a.ordinal desc limit $10) c
+    ` + itsRevision + byWhom + ` and l.run is not null and (l.owner, l.kind, l.revision, l.ordinal) <= ($12, $5, $8, $9)
+    and (l.owner, l.kind, l.revision) >= ($12, $5, $11)
+order by l.owner desc, l.kind desc, l.revision desc, l.ordinal desc, c.ordinal desc limit $10`
+
 	sqlEntriesOf              = alongEntries + `a.owner = $12` + entriesUp
 	sqlEntriesOfDown          = alongEntries + `a.owner = $12` + entriesDown
-	sqlEntriesOfKind          = alongEntries + `a.owner = $12 and a.kind = $5` + entriesUp
-	sqlEntriesOfKindDown      = alongEntries + `a.owner = $12 and a.kind = $5` + entriesDown
+	sqlEntriesOfKind          = entryColumns + ofRun + runUp
+	sqlEntriesOfKindDown      = entryColumns + ofRun + runDown
 	sqlEntriesOfObject        = alongEntries + `a.owner = $12 and a.id = $6` + entriesUp
 	sqlEntriesOfObjectDown    = alongEntries + `a.owner = $12 and a.id = $6` + entriesDown
 	sqlEntriesOfID            = alongEntries + `a.id = $6` + entriesUp

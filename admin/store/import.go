@@ -16,8 +16,8 @@ const (
 	// A batch is applied in one transaction, which is closed when it has this many
 	// documents or rows: enough that the COMMIT is shared, few enough that other
 	// writers wait for a fraction of a second. A document is never divided.
-	maxBatchDocuments = 100
-	maxBatchRows      = 4000
+	maxBatchDocuments = 200
+	maxBatchRows      = 8000
 	// readAhead is how many documents are decoded while the ones before are applied.
 	readAhead = 64
 )
@@ -47,8 +47,8 @@ type ImportReport struct {
 // Each document that changes something is a revision of its own: so a change is
 // never larger than one account, a reader of the log sees which account changed, and
 // no half of an import is ever seen as a whole one. Documents share transactions,
-// for the sake of the COMMIT: decoding, validation, the comparison with what is there
-// and the encoding of the log are done before the lock is taken; under it, it is only
+// for the sake of the COMMIT: decoding, validation, the comparison with what is there,
+// the encoding of the log and its hashes, but for the chain, are done before the lock is taken; under it, it is only
 // checked that nothing that the comparison rested on has changed, and the rows are
 // copied in, table by table. The next documents are planned meanwhile.
 //
@@ -60,6 +60,14 @@ func (s *Store) Import(
 	ctx context.Context, call Call, documents iter.Seq[policies.DocumentLine], progress func(done int),
 ) (ImportReport, error) {
 	call.IfMatch, call.IdempotencyKey = "", ""
+	// Who did it is hashed with what was done, before there is a transaction.
+	if call.RequestID == "" {
+		call.RequestID = uuid.NewString()
+	}
+	var err error
+	if call.TokenName, err = s.tokenName(ctx, call.Actor); err != nil {
+		return ImportReport{}, err
+	}
 	im := &importer{s: s, call: call, progress: progress}
 	ahead := startAhead(ctx, documents)
 	defer ahead.stop()
@@ -208,7 +216,7 @@ func (im *importer) flush(ctx context.Context) error {
 		}
 		if p != nil && landed.clean {
 			p.rests = landed.transaction
-		} else if p, err = im.s.planImport(ctx, batch, nil); err != nil {
+		} else if p, err = im.s.planImport(ctx, im.call.Actor, batch, nil); err != nil {
 			return err
 		}
 		batch = batch[p.taken:]
@@ -227,7 +235,7 @@ func (im *importer) planAhead(ctx context.Context, batch []policies.DocumentLine
 			return nil, nil
 		}
 	}
-	return im.s.planImport(ctx, batch, im.inFlight.view)
+	return im.s.planImport(ctx, im.call.Actor, batch, im.inFlight.view)
 }
 
 // start applies a plan in a goroutine, which [importer.land] awaits.
@@ -300,7 +308,7 @@ func (s *Store) applyImport(ctx context.Context, call Call, p *importPlan) landi
 func (s *Store) applyAlone(ctx context.Context, call Call, batch []policies.DocumentLine) landing {
 	var all landing
 	for i := range batch {
-		p, err := s.planImport(ctx, batch[i:i+1], nil)
+		p, err := s.planImport(ctx, call.Actor, batch[i:i+1], nil)
 		if err != nil {
 			return all.join(landing{err: err})
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,6 +12,9 @@ import (
 // Changes of many rows at once: the arrays run in parallel. What is new is copied in.
 const (
 	sqlDeferUnique = `set constraints accounts_email_key, groups_name_key, roles_name_key deferred`
+
+	// The latest time of a revision so far.
+	sqlLatest = `select r.latest from platform p join revisions r on r.revision = p.revision`
 
 	sqlDeleteGrantsIn = `delete from grants g
 using unnest($1::text[], $2::text[], $3::text[], $4::text[]) as d (owner, collaboration_id, resource_type, resource_id)
@@ -31,6 +35,7 @@ func (tx *tx) importPlan(p *importPlan) (outcome, error) {
 	tx.queue.Queue(sqlByIndexes)
 	stale := readValues[bool](tx, sqlViewIsStale, p.view.revision, names.owners, names.accounts, p.rests)
 	waiting := readValues[string](tx, sqlViewWaiting, names.emails)
+	latest := readValues[time.Time](tx, sqlLatest)
 	if err := tx.flush(); err != nil {
 		return outcome{}, err
 	}
@@ -47,17 +52,21 @@ func (tx *tx) importPlan(p *importPlan) (outcome, error) {
 		if err != nil {
 			return outcome{}, err
 		}
-		again, err := tx.s.plan(view, p.batch)
+		again, err := tx.s.plan(view, tx.call.Actor, p.batch)
 		if err != nil {
 			return outcome{}, err
 		}
 		*p = *again
 	}
+	tx.now, p.transaction = p.now, tx.id
+	p.latest = p.now
+	if before, ok := latest.one(); ok && before.After(p.latest) {
+		p.latest = before
+	}
 	return tx.applyPlan(p)
 }
 
 func (tx *tx) applyPlan(p *importPlan) (outcome, error) {
-	tx.now, p.transaction = p.now, tx.id
 	changing := p.number(tx.head.Revision)
 	if len(changing) == 0 {
 		return outcome{revision: tx.head.Revision}, nil
@@ -70,17 +79,15 @@ func (tx *tx) applyPlan(p *importPlan) (outcome, error) {
 			return outcome{}, err
 		}
 	}
+	revisions := make([]importRevision, 0, len(changing))
 	var entries []importEntry
 	for _, d := range changing {
-		if err := d.record.seal(actionImport, tx.now, tx.call.Actor, tx.s.rand); err != nil {
-			return outcome{}, err
-		}
-		tx.queueRevision(actionImport, d.record)
+		revisions = append(revisions, importRevision{tx.chain(d.record), d.record, p.latest})
 		for i := range d.record.entries {
-			entries = append(entries, importEntry{d.revision, i, &d.record.entries[i]})
+			entries = append(entries, importEntry{d.revision, i, &d.record.entries[i], runAt(d.record.entries, i)})
 		}
 	}
-	if err := tx.flush(); err != nil {
+	if err := copyRows(tx, "revisions", revisionColumns, revisions, tx.revisionValues); err != nil {
 		return outcome{}, err
 	}
 	if err := copyRows(tx, "changes", changeColumns, entries, importEntry.values); err != nil {
@@ -118,8 +125,11 @@ func (tx *tx) follow(d *documentPlan) error {
 		return err
 	}
 	var err error
-	d.record, err = tx.draft.encode(tx.s.rand)
-	return err
+	if d.record, err = tx.draft.encode(tx.s.rand); err != nil {
+		return err
+	}
+	d.record.arrange()
+	return d.record.seal(actionImport, tx.now, tx.call.Actor, tx.s.rand)
 }
 
 // applyRows writes the rows in the order that the references want: what points at
@@ -161,7 +171,11 @@ func (tx *tx) deleteKeys(sql string, k keys) {
 
 // The columns of what is copied, and the values of a row.
 var (
-	changeColumns      = []string{"owner", "revision", "ordinal", "kind", "id", "before", "after", "personal", "personal_salt", "personal_hash"}
+	revisionColumns = []string{
+		"revision", "at", "latest", "objects", "audit_hash", "hash", "action", "token", "token_name", "account", "local", "request_id", "owners",
+		"address", "address_salt", "address_hash", "transaction",
+	}
+	changeColumns      = []string{"owner", "revision", "ordinal", "kind", "id", "before", "after", "personal", "personal_salt", "personal_hash", "run"}
 	accountColumns     = []string{"id", "email", "email_key", "display_name", "created_at", "revision"}
 	groupColumns       = []string{"owner", "id", "name", "name_key", "parent", "color", "revision"}
 	environmentColumns = []string{"owner", "id", "name", "revision"}
@@ -176,15 +190,31 @@ var (
 	grantColumns      = []string{"owner", "collaboration_id", "resource_type", "resource_id", "role_id", "expires_at"}
 )
 
+type importRevision struct {
+	policies.Change
+	record *record
+	latest time.Time
+}
+
+func (tx *tx) revisionValues(r importRevision) []any {
+	actor := tx.call.Actor
+	return []any{
+		int64(r.Revision), r.Time, r.latest, string(r.Objects), r.AuditHash[:], r.Hash[:], actionImport, actor.Token, actor.TokenName, string(actor.Account),
+		actor.Local, actor.RequestID, r.record.owners(), r.record.address, r.record.addressSalt, r.record.addressHash, tx.id,
+	}
+}
+
 type importEntry struct {
 	revision policies.Revision
 	ordinal  int
 	*entry
+	run *int32
 }
 
 func (e importEntry) values() []any {
 	return []any{
 		string(e.owner), int64(e.revision), int32(e.ordinal), string(e.kind), e.id, e.before, e.after, e.personal, e.personalSalt, e.personalHash,
+		e.run,
 	}
 }
 

@@ -16,6 +16,7 @@ type importPlan struct {
 	batch     []policies.DocumentLine // those that are in the plan
 	taken     int                     // how many these are
 	now       time.Time
+	latest    time.Time // of its revisions, once the lock is held
 	documents []*documentPlan
 	rows      importRows
 	// rests is the transaction of the plan before, if this one rests on it;
@@ -40,8 +41,9 @@ type documentPlan struct {
 func (d *documentPlan) alone() bool { return len(d.follow) > 0 || d.moved != nil }
 
 // plan works out as many of the first documents of a batch as go together. The view
-// is brought up to what it will be after them, and is of no more use.
-func (s *Store) plan(view *importView, batch []policies.DocumentLine) (*importPlan, error) {
+// is brought up to what it will be after them, and is of no more use. The revisions
+// are actor's.
+func (s *Store) plan(view *importView, actor Actor, batch []policies.DocumentLine) (*importPlan, error) {
 	p := &importPlan{view: view, now: policies.NormalizeTime(s.clock())}
 	seen := make(map[policies.AccountID]bool, len(batch))
 	for _, line := range batch {
@@ -77,6 +79,13 @@ func (s *Store) plan(view *importView, batch []policies.DocumentLine) (*importPl
 		}
 		var err error
 		if d.record, err = d.draft.encode(s.rand); err != nil {
+			return nil, err
+		}
+		if d.record == nil {
+			continue
+		}
+		d.record.arrange()
+		if err := d.record.seal(actionImport, p.now, actor, s.rand); err != nil {
 			return nil, err
 		}
 	}

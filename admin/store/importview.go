@@ -194,7 +194,7 @@ func (q viewQueries) view() (*importView, error) {
 // planImport compares the first documents of batch with what is there now, without
 // the lock. before, if not nil, is the view of the plan that is being applied, whose
 // changes may not be there yet; none of its documents' accounts may be in batch.
-func (s *Store) planImport(ctx context.Context, batch []policies.DocumentLine, before *importView) (*importPlan, error) {
+func (s *Store) planImport(ctx context.Context, actor Actor, batch []policies.DocumentLine, before *importView) (*importPlan, error) {
 	queue := &pgx.Batch{}
 	queue.Queue(sqlBeginSnapshot)
 	queue.Queue(sqlByIndexes)
@@ -210,7 +210,7 @@ func (s *Store) planImport(ctx context.Context, batch []policies.DocumentLine, b
 	if before != nil {
 		view.lay(before)
 	}
-	return s.plan(view, batch)
+	return s.plan(view, actor, batch)
 }
 
 // lay brings v up to what another plan's documents change, which may not be in what v was

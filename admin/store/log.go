@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -161,6 +162,32 @@ func (d *draft) encode(random io.Reader) (*record, error) {
 		return nil, fmt.Errorf("encode the objects of a revision: %w", err)
 	}
 	return r, nil
+}
+
+// arrange puts grants behind their members' records, among which they are: so entries of
+// one kind stand together, and are found as one run. It comes before [record.seal].
+func (r *record) arrange() {
+	place := func(e entry) int {
+		if e.kind == policies.KindGrant {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(r.entries, func(a, b entry) int { return cmp.Compare(place(a), place(b)) })
+}
+
+// runAt is how many entries from the one at i on are of its owner and kind, nil if so
+// is the one before.
+func runAt(entries []entry, i int) *int32 {
+	same := func(j int) bool { return entries[j].owner == entries[i].owner && entries[j].kind == entries[i].kind }
+	if i > 0 && same(i-1) {
+		return nil
+	}
+	n := int32(1)
+	for j := i + 1; j < len(entries) && same(j); j++ {
+		n++
+	}
+	return &n
 }
 
 // seal adds who did it and when, and hashes that.

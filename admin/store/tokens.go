@@ -49,6 +49,18 @@ type tokenRow struct {
 	Revision  policies.Revision
 }
 
+// tokenName is what the actor's token is called; "" if it has none.
+func (s *Store) tokenName(ctx context.Context, actor Actor) (string, error) {
+	if actor.Token == "" || actor.TokenName != "" {
+		return actor.TokenName, nil
+	}
+	rows, err := getAll[struct{ Name string }](ctx, s, sqlTokenName, actor.Token)
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return rows[0].Name, nil
+}
+
 func (r tokenRow) token() Token {
 	t := Token{ID: r.ID, Name: r.Name, Scopes: r.Scopes, CreatedAt: policies.NormalizeTime(r.CreatedAt)}
 	if r.ExpiresAt != nil {

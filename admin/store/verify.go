@@ -26,9 +26,9 @@ const (
     address, address_salt, address_hash, latest from revisions`
 	sqlVerifyRevisions = verifyColumns + ` where revision > $1 and revision <= $2 order by revision`
 	sqlVerifyNext      = verifyColumns + ` where revision > $1 order by revision limit 1`
-	sqlVerifyItems     = `select c.revision, c.ordinal, c.kind, c.owner, c.id, c.before, c.after, c.personal, c.personal_salt, c.personal_hash
+	sqlVerifyItems     = `select c.revision, c.ordinal, c.kind, c.owner, c.id, c.before, c.after, c.personal, c.personal_salt, c.personal_hash, c.run
 from revisions r join lateral
-    (select revision, ordinal, kind, owner, id, before, after, personal, personal_salt, personal_hash from changes a
+    (select revision, ordinal, kind, owner, id, before, after, personal, personal_salt, personal_hash, run from changes a
         where a.owner = any (r.owners) and a.revision = r.revision) c on true
 where r.revision > $1 and r.revision <= $2 order by r.revision, c.ordinal`
 	// Entries that no revision has, and that a list would show nevertheless.
@@ -156,6 +156,7 @@ type itemRow struct {
 	ID                         string
 	Before, After, Personal    *string
 	PersonalSalt, PersonalHash []byte
+	Run                        *int
 }
 
 type strayRow struct {
@@ -257,6 +258,11 @@ func (w *walk) verify(ctx context.Context, row revisionRow, items []itemRow) (*B
 	if chain := row.chain(w.report.Hash, audit); audit != policies.Hash(row.AuditHash) || chain != policies.Hash(row.Hash) {
 		return w.explain(ctx, row, items, audit)
 	}
+	if i := outOfRuns(items); i >= 0 {
+		return &BrokenLink{
+			Revision: row.Revision, Entry: i, Kind: items[i].Kind, ID: items[i].ID, What: "run was changed, here or before: a list by kind would not show it",
+		}, nil
+	}
 	w.report.Revision, w.report.Hash, w.report.Time = row.Revision, policies.Hash(row.Hash), policies.NormalizeTime(row.At)
 	w.report.Revisions++
 	w.report.Entries += uint64(len(items))
@@ -307,6 +313,22 @@ func (w *walk) inOrder(row revisionRow, items []itemRow) *BrokenLink {
 		return &BrokenLink{Revision: row.Revision, Entry: -1, What: fmt.Sprintf("owners is %q, and its entries have %q", row.Owners, owners)}
 	}
 	return nil
+}
+
+// outOfRuns is the first entry that is not found by the runs of its kind, -1 if all are.
+func outOfRuns(items []itemRow) int {
+	end := 0 // of the run
+	for i, item := range items {
+		switch first := i == end; {
+		case first && (item.Run == nil || *item.Run < 1 || *item.Run > len(items)-i):
+			return i
+		case first:
+			end = i + *item.Run
+		case item.Run != nil || item.Kind != items[i-1].Kind || item.Owner != items[i-1].Owner:
+			return i
+		}
+	}
+	return -1
 }
 
 // auditHash hashes who did what, from the columns; or finds what cannot have been

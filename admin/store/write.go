@@ -204,20 +204,21 @@ func (s *Store) unchanged(tx *tx) (outcome, error) {
 
 // log queues the revision: its rows, the head and the announcement.
 func (tx *tx) log(action string, r *record) {
-	tx.made = new(tx.queueRevision(action, r))
+	before, actor := tx.head.Revision, tx.call.Actor
+	c := tx.chain(r)
+	tx.made = &c
+	tx.queue.Queue(sqlInsertRevision, c.Revision, c.Time, string(c.Objects), c.AuditHash[:], c.Hash[:], action,
+		actor.Token, actor.TokenName, actor.Account, actor.Local, actor.RequestID, r.owners(), r.address, r.addressSalt, r.addressHash, tx.id, before)
 	for i, e := range r.entries {
 		tx.queue.Queue(sqlInsertChange, e.owner, tx.head.Revision, i, e.kind, e.id, e.before, e.after, e.personal, e.personalSalt, e.personalHash)
 	}
 	tx.queueHead()
 }
 
-// queueRevision puts a revision at the end of the chain, as the change that it gives.
-func (tx *tx) queueRevision(action string, r *record) policies.Change {
+// chain puts a revision at the end of the chain, as the change that it gives.
+func (tx *tx) chain(r *record) policies.Change {
 	revision := tx.revision()
 	hash := policies.ChainHash(policies.Hash(tx.head.Hash), revision, sha256.Sum256(r.objects), r.auditHash)
-	actor := tx.call.Actor
-	tx.queue.Queue(sqlInsertRevision, revision, tx.now, string(r.objects), r.auditHash[:], hash[:], action,
-		actor.Token, actor.TokenName, actor.Account, actor.Local, actor.RequestID, r.owners(), r.address, r.addressSalt, r.addressHash, tx.id, tx.head.Revision)
 	tx.head.Revision, tx.head.Hash = revision, hash[:]
 	return policies.Change{Revision: revision, Time: tx.now, Objects: r.objects, AuditHash: r.auditHash, Hash: hash}
 }
