@@ -108,6 +108,11 @@ func category(t policies.ResourceType) int {
 	}
 }
 
+// none tells whether there are no grants at all.
+func (g *grants) none() bool {
+	return g.environments.len() == 0 && g.groups.len() == 0 && g.categories == [3]*grant{}
+}
+
 // get finds the grant on a resource of owner.
 func (g *grants) get(owner policies.AccountID, r policies.Resource) (*grant, bool) {
 	switch {
@@ -122,15 +127,18 @@ func (g *grants) get(owner policies.AccountID, r policies.Resource) (*grant, boo
 	return nil, false
 }
 
-// set puts a grant on a resource of a.
-func (g *grants) set(a *Account, r policies.Resource, to *grant) {
+// set puts a grant on a resource of a, and tells whether there was none.
+func (g *grants) set(a *Account, r policies.Resource, to *grant) (added bool) {
 	switch r.Type {
 	case policies.TypeEnvironment:
-		g.environments.set(a.environments.text(policies.EnvironmentID(r.ID)), to)
+		return g.environments.set(a.environments.text(policies.EnvironmentID(r.ID)), to)
 	case policies.TypeGroup:
-		g.groups.set(a.groups.text(policies.GroupID(r.ID)), to)
+		return g.groups.set(a.groups.text(policies.GroupID(r.ID)), to)
 	default:
-		g.categories[category(r.Type)] = to
+		at := &g.categories[category(r.Type)]
+		added = *at == nil
+		*at = to
+		return added
 	}
 }
 

@@ -22,7 +22,8 @@ type Builder struct {
 	reuse  *Policy
 	parts  []*part
 	seed   maphash.Seed
-	owner  policies.AccountID // of the object that was added last
+	kind   policies.Kind      // of the account's object that was added last
+	owner  policies.AccountID // of it
 	part   *part              // of that owner
 }
 
@@ -49,7 +50,7 @@ func (b *Builder) Add(o policies.Object) error {
 	switch {
 	case o.Deleted():
 		return fault(o, "is a deletion, and a state begins with nothing")
-	case !slices.Contains(kindOrder, o.Kind):
+	case o.Kind != b.kind && !slices.Contains(kindOrder, o.Kind):
 		return fault(o, "is of a kind that is not known here")
 	case o.Kind == policies.KindPolicyInForce:
 		if b.policy.Kind != "" {
@@ -63,6 +64,7 @@ func (b *Builder) Add(o policies.Object) error {
 		}
 		return b.edit.putToken(o)
 	}
+	b.kind = o.Kind
 	if owner := ownerOf(o); owner != b.owner {
 		b.owner, b.part = owner, b.partOf(owner)
 	}

@@ -16,6 +16,9 @@ type edit struct {
 	fresh    bool                            // a part builds next: all of it is ours, nothing was published yet
 	last     *Account                        // that a part is at
 	tables   Account                         // empty ones with room, for the next account of a part
+	giving   *member                         // of last, whose grants a part is at
+	tabled   grants                          // empty ones with room, for the next member of a part
+	unsure   []policies.Object               // that a part made before what they name was there
 	accounts map[policies.AccountID]*Account // ours to write to
 	members  map[*member]struct{}            // ours to write to
 	bodies   bodies
@@ -136,9 +139,21 @@ func (e *edit) own(owner policies.AccountID) (*Account, bool) {
 
 // leave packs the account that a part is at.
 func (e *edit) leave() {
+	e.giveTo(nil)
 	if e.last != nil {
 		e.tables = e.last.pack()
 		e.last = nil
+	}
+}
+
+// giveTo begins with the grants of m, and packs those of the member before. A member's
+// grants mostly come one after the other.
+func (e *edit) giveTo(m *member) {
+	if had := e.giving; had != nil {
+		e.tabled.environments, e.tabled.groups = had.grants.environments.pack(), had.grants.groups.pack()
+	}
+	if e.giving = m; m != nil && m.grants.none() {
+		m.grants, e.tabled = e.tabled, grants{}
 	}
 }
 
@@ -305,7 +320,9 @@ func (e *edit) putEnvironment(a *Account, o policies.Object) error {
 	}
 	made, err := like(e.bodies.of(o).environments, o, policies.ReadEnvironmentBody, func(body policies.EnvironmentBody) *environment {
 		same(a.groups, body.Groups)
-		return &environment{groups: body.Groups, changed: e.next.header.Revision}
+		made := &environment{groups: body.Groups, changed: e.next.header.Revision}
+		e.made(o, a.verifyEnvironment(made))
+		return made
 	})
 	if err != nil {
 		return err
@@ -416,20 +433,30 @@ func (e *edit) putGrant(a *Account, o policies.Object) error {
 	if !a.has(key.Resource) {
 		return fault(o, "the owner has no such resource")
 	}
-	return e.give(a, m, key.Resource, o)
+	_, err = e.give(a, m, key.Resource, o)
+	return err
 }
 
-// give puts the grant o on a resource that a has.
-func (e *edit) give(a *Account, m *member, on policies.Resource, o policies.Object) error {
+// give puts the grant o on a resource that a has, and tells whether there was none.
+func (e *edit) give(a *Account, m *member, on policies.Resource, o policies.Object) (added bool, err error) {
 	made, err := like(e.bodies.of(o).grants, o, policies.ReadGrantBody, func(body policies.GrantBody) *grant {
 		same(a.roles, body.Roles)
-		return &grant{roles: body.Roles, ends: body.ExpiresAt}
+		made := &grant{roles: body.Roles, ends: body.ExpiresAt}
+		e.made(o, a.verifyRoles(made))
+		return made
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	m.grants.set(a, on, made)
-	return nil
+	return m.grants.set(a, on, made), nil
+}
+
+// made notes what was made of o's body, for all whose bodies are alike, and what is
+// wrong with it so far; empty: nothing. A change verifies all of its objects.
+func (e *edit) made(o policies.Object, reason string) {
+	if e.fresh && reason != "" {
+		e.unsure = append(e.unsure, o)
+	}
 }
 
 // remove deletes one object. What is not there is gone already.

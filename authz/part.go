@@ -100,14 +100,21 @@ func (p *part) putGrant(a *Account, o policies.Object) (done bool, err error) {
 	if err != nil {
 		return false, fault(o, "%v", err)
 	}
-	m, ok := a.members.get(key.Member)
-	if !ok || !a.has(key.Resource) {
+	if m := p.edit.giving; m == nil || m.id.string() != key.Member {
+		m, ok := a.members.get(key.Member)
+		if !ok {
+			return false, nil
+		}
+		p.edit.giveTo(m)
+	}
+	if !a.has(key.Resource) {
 		return false, nil
 	}
-	if _, ok := m.grants.get(a.ID(), key.Resource); ok {
-		return false, fault(o, "stands twice")
+	added, err := p.edit.give(a, p.edit.giving, key.Resource, o)
+	if err == nil && !added {
+		err = fault(o, "stands twice")
 	}
-	return true, p.edit.give(a, m, key.Resource, o)
+	return err == nil, err
 }
 
 // finish puts what is left, and verifies the accounts by themselves.
@@ -132,10 +139,17 @@ func (p *part) finish() error {
 	}
 	p.batch, p.spare, p.waiting = nil, nil, nil
 	p.edit.leave()
+	for _, o := range p.edit.unsure {
+		if err := p.edit.next.verify(o); err != nil {
+			return err
+		}
+	}
 	environments, groups := 0, 0
 	for _, a := range p.edit.next.accounts.all() {
-		if err := a.verifyAll(); err != nil {
-			return err
+		for id := range a.groups.all() {
+			if reason := a.verifyGroup(id); reason != "" {
+				return &ObjectError{Kind: policies.KindGroup, Owner: a.ID(), ID: string(id), Reason: reason}
+			}
 		}
 		environments += a.environments.len()
 		groups += a.groups.len()

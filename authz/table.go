@@ -134,11 +134,10 @@ func (t table[K, V]) is(other table[K, V]) bool {
 	}
 }
 
-// set must be called on forks and new tables only.
-func (t *table[K, V]) set(key text[K], value V) {
+// set must be called on forks and new tables only. It tells whether the key is new.
+func (t *table[K, V]) set(key text[K], value V) (added bool) {
 	if t.tree != nil {
-		t.tree.set(key, value)
-		return
+		return t.tree.set(key, value)
 	}
 	at, found := search(t.few, key.string())
 	switch {
@@ -154,6 +153,7 @@ func (t *table[K, V]) set(key text[K], value V) {
 		t.tree = treeOf(t.few)
 		t.few = nil
 	}
+	return !found
 }
 
 // remove must be called on forks and new tables only.
@@ -201,6 +201,9 @@ func tableOf[K ~string, V any](pairs []pair[K, V]) table[K, V] {
 // pack makes the table again without room to grow, and gives an empty one that has the
 // room. It must be called on new tables only.
 func (t *table[K, V]) pack() table[K, V] {
+	if t.tree == nil && len(t.few) == cap(t.few) {
+		return table[K, V]{} // it has none
+	}
 	room := table[K, V]{few: t.few[:0]}
 	*t = tableOf(t.pairs())
 	return room

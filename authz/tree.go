@@ -87,7 +87,7 @@ func (n *node[K, V]) by(w *writer) *node[K, V] {
 	return &node[K, V]{writer: w, pairs: slices.Clone(n.pairs), below: slices.Clone(n.below)}
 }
 
-func (t *tree[K, V]) set(key text[K], value V) {
+func (t *tree[K, V]) set(key text[K], value V) (added bool) {
 	root, beside, added := t.root.set(t.writer, key, value)
 	if beside != nil {
 		root = &node[K, V]{writer: t.writer, below: []pair[K, *node[K, V]]{{root.first(), root}, {beside.first(), beside}}}
@@ -96,6 +96,7 @@ func (t *tree[K, V]) set(key text[K], value V) {
 	if added {
 		t.size++
 	}
+	return added
 }
 
 func (n *node[K, V]) first() text[K] {

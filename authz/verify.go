@@ -83,6 +83,10 @@ func (a *Account) verifyGrant(r policies.Resource, g *grant) string {
 	if !a.has(r) {
 		return "the owner has no such resource"
 	}
+	return a.verifyRoles(g)
+}
+
+func (a *Account) verifyRoles(g *grant) string {
 	if len(g.roles) == 0 {
 		return "gives no role"
 	}
@@ -92,34 +96,4 @@ func (a *Account) verifyGrant(r policies.Resource, g *grant) string {
 		}
 	}
 	return ""
-}
-
-// verifyAll is verify for each object of the account.
-func (a *Account) verifyAll() error {
-	at := func(kind policies.Kind, id, reason string) error {
-		return &ObjectError{Kind: kind, Owner: a.ID(), ID: id, Reason: reason}
-	}
-	for id := range a.groups.all() {
-		if reason := a.verifyGroup(id); reason != "" {
-			return at(policies.KindGroup, string(id), reason)
-		}
-	}
-	for id, found := range a.environments.all() {
-		if reason := a.verifyEnvironment(found); reason != "" {
-			return at(policies.KindEnvironment, string(id), reason)
-		}
-	}
-	for id, m := range a.members.all() {
-		var err error
-		m.grants.each(a.ID(), func(r policies.Resource, g *grant) bool {
-			if reason := a.verifyGrant(r, g); reason != "" {
-				err = at(policies.KindGrant, policies.GrantKey{Member: id, Resource: r}.String(), reason)
-			}
-			return err == nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

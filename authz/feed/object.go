@@ -55,12 +55,12 @@ func (r *objectReader) read(line []byte) (*Object, bool) {
 	if !ok || !bytes.HasPrefix(body, []byte("{")) || !bytes.HasSuffix(body, []byte("}}")) {
 		return nil, false
 	}
+	if string(r.kind) != string(kind) {
+		r.kind = policies.Kind(kind)
+	}
 	value, ok := r.body(body[:len(body)-1])
 	if !ok {
 		return nil, false
-	}
-	if string(r.kind) != string(kind) {
-		r.kind = policies.Kind(kind)
 	}
 	if string(r.owner) != string(owner) {
 		r.owner = policies.AccountID(owner)
@@ -78,7 +78,7 @@ func (r *objectReader) body(body []byte) (jsontext.Value, bool) {
 	if !value.IsValid() {
 		return nil, false
 	}
-	if len(body) <= maxKnownBody {
+	if len(body) <= maxKnownBody && r.kind != policies.KindMember { // each names another account
 		if r.bodies == nil {
 			r.bodies = make(map[string]jsontext.Value, maxKnownBodies)
 		}
