@@ -11,17 +11,23 @@ package usher.authz
 #   follows from these two alone, else level, roles, and the policies that these
 #   roles give on this type of resource, with their actions. It reads subject and
 #   resource of the input and nothing else of it, and holds until valid_until.
-effective := object.union_n([part | some part in _effective_parts])
+effective := object.union(_shared, _ending) if {
+	_is_shared
+} else := {"reason": _verdict, "owner": _owner, "receive_load_alerts": false} if {
+	_is_account
+} else := {"reason": _verdict, "receive_load_alerts": false}
 
-_effective_parts contains {"receive_load_alerts": _receives_load_alerts}
+_shared := {
+	"owner": _owner,
+	"level": _level,
+	"roles": _roles,
+	"policies": _policies_given,
+	"receive_load_alerts": _receives_load_alerts,
+}
 
-_effective_parts contains {"reason": _verdict}
+default _ending := {}
 
-_effective_parts contains {"owner": _owner} if _is_account
-
-_effective_parts contains {"level": _level, "roles": _roles, "policies": _policies_given} if _is_shared
-
-_effective_parts contains {"valid_until": _valid_until} if _is_shared
+_ending := {"valid_until": _valid_until}
 
 # The reason that follows from subject and resource; undefined where roles are
 # found, and the action decides.

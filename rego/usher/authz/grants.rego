@@ -7,14 +7,11 @@ _now := time.now_ns()
 
 # A grant counts while now < expires_at; then it is absent.
 _grant(type, id) := grant if {
-	grant := _granted(type, id)
-
-	_is_live(object.get(grant, "expires_at_ns", null))
+	grant := data.usher.accounts[_owner].members[input.subject.id].grants[type][id]
+	not _has_ended(grant)
 }
 
-_is_live(null)
-
-_is_live(end) if _now < end
+_has_ended(grant) if grant.expires_at_ns <= _now
 
 # The groups through which the resource may be shared.
 _groups := _environment_groups if input.resource.type == "environment"
@@ -48,11 +45,10 @@ _level := "direct" if {
 }
 
 # The grants of the winning level.
-_grants contains _grant(input.resource.type, input.resource.id) if _level == "direct"
-
-_grants contains _grant(source.type, source.id) if {
+_grants := {_grant(input.resource.type, input.resource.id)} if {
+	_level == "direct"
+} else := {_grant(source.type, source.id) | some source in _sources} if {
 	_level == "shared_env_groups"
-	some source in _sources
+} else := {_grant("environments", _owner)} if {
+	_level == "base"
 }
-
-_grants contains _grant("environments", _owner) if _level == "base"

@@ -20,16 +20,16 @@ _is_action if data.usher.accounts[_owner].actions[input.action.name]
 
 _status := data.usher.accounts[_owner].members[input.subject.id].status
 
-# The member's grant on a resource of the owner, whether or not it has ended.
-_granted(type, id) := data.usher.accounts[_owner].members[input.subject.id].grants[type][id]
-
 _environment_groups := data.usher.accounts[_owner].environments[input.resource.id].groups
 
 # The groups above a group, nearest first.
 _ancestors(group) := data.usher.accounts[_owner].groups[group].ancestors
 
 # The roles of the winning level, by id.
-_roles_given[id] := data.usher.accounts[_owner].roles[id] if some id in _role_ids
+_roles_given[id] := data.usher.accounts[_owner].roles[id] if {
+	some grant in _grants
+	some id in grant.roles
+}
 
 _role_name(id) := data.usher.accounts[_owner].roles[id].name
 
@@ -37,15 +37,13 @@ _owner_roles := data.usher.accounts[_owner].roles
 
 # A policy is of the system, else one of the owner's own: their ids are never the
 # same.
-_policies_given[id] := policy.actions if {
-	some id in _policy_ids
+_policy(id) := policy if {
 	policy := data.usher.catalogue.policies[id]
-	policy.resources[input.resource.type]
-}
+} else := data.usher.accounts[_owner].policies[id]
 
 _policies_given[id] := policy.actions if {
 	some id in _policy_ids
-	policy := data.usher.accounts[_owner].policies[id]
+	policy := _policy(id)
 	policy.resources[input.resource.type]
 }
 

@@ -2,11 +2,6 @@
 
 package usher.authz
 
-_role_ids contains id if {
-	some grant in _grants
-	some id in grant.roles
-}
-
 # Their names, sorted.
 _roles := sort([role.name | some role in _roles_given])
 
