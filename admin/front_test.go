@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/admin"
+	"github.com/usher-authz/usher/authz/feed"
 )
 
 // TestOverload: what finds no place is sent away at once, and probes never are.
@@ -59,6 +61,32 @@ func TestSlowBody(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(line, "HTTP/1.1 408 "), line)
 	p.do("GET", "/v1/accounts/own/groups/g", nil).want(404)
+}
+
+// TestStreamsOutliveRequests: what bounds a request ends no stream, neither events nor
+// the feed.
+func TestStreamsOutliveRequests(t *testing.T) {
+	t.Parallel()
+	const limit = 3 * time.Second
+	p := start(t, func(o *admin.Options) { o.RequestTimeout = limit })
+	changes := p.follow(t, "/v1/events")
+	changes.next("ready")
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.server.URL()+feed.StreamPath, http.NoBody)
+	require.NoError(t, err)
+	request.Header.Set("Authorization", "Bearer "+p.token)
+	response, err := (&http.Client{Transport: p.client.Transport}).Do(request)
+	require.NoError(t, err)
+	defer func() { _ = response.Body.Close() }()
+	begun := time.Now()
+	for lines := bufio.NewReader(response.Body); time.Since(begun) < limit+time.Second; {
+		_, err := lines.ReadString('\n')
+		require.NoError(t, err)
+	}
+	select {
+	case _, open := <-changes.come:
+		require.True(t, open, "the stream of events ended")
+	default: // nothing has happened
+	}
 }
 
 // TestHeaders: a header over the limit is refused, and one that is odd is no

@@ -10,19 +10,32 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// version is a table, and what it should hold.
+type version struct {
+	table table[string, int]
+	want  map[string]int
+}
+
+func (v version) fork() version { return version{v.table.fork(), maps.Clone(v.want)} }
+
+func (v *version) set(key string, value int) {
+	v.table.set(newText(nil, key), value)
+	v.want[key] = value
+}
+
+func (v *version) remove(key string) {
+	v.table.remove(key)
+	delete(v.want, key)
+}
+
 // Forks of a table never show in what they were forked from, with trees of
 // several levels too, while they grow and while they shrink.
 func TestTableForks(t *testing.T) {
 	t.Parallel()
 	dice := rand.New(rand.NewPCG(1, 2))
-	type version struct {
-		table table[string, int]
-		want  map[string]int
-	}
 	first := version{want: map[string]int{}}
 	for i := range 6000 { // three levels
-		first.table.set(newText(nil, fmt.Sprint(i)), i)
-		first.want[fmt.Sprint(i)] = i
+		first.set(fmt.Sprint(i), i)
 	}
 	versions := []version{first}
 	grow := 9
@@ -34,7 +47,7 @@ func TestTableForks(t *testing.T) {
 		if dice.IntN(10) == 0 {
 			from = versions[dice.IntN(len(versions))]
 		}
-		next := version{from.table.fork(), maps.Clone(from.want)}
+		next := from.fork()
 		for range dice.IntN(300) {
 			key := fmt.Sprint(dice.IntN(20_000))
 			if dice.IntN(10) >= grow && len(next.want) > 0 {
@@ -43,12 +56,10 @@ func TestTableForks(t *testing.T) {
 						break
 					}
 				}
-				next.table.remove(key)
-				delete(next.want, key)
+				next.remove(key)
 				continue
 			}
-			next.table.set(newText(nil, key), i)
-			next.want[key] = i
+			next.set(key, i)
 		}
 		versions = append(versions, next)
 	}
@@ -76,23 +87,17 @@ func TestTableForks(t *testing.T) {
 func TestSmallTableForks(t *testing.T) {
 	t.Parallel()
 	dice := rand.New(rand.NewPCG(3, 4))
-	type version struct {
-		table table[string, int]
-		want  map[string]int
-	}
 	versions := []version{{want: map[string]int{}}}
 	for i := range 5000 {
 		from := versions[dice.IntN(len(versions))]
-		next := version{from.table.fork(), maps.Clone(from.want)}
+		next := from.fork()
 		for range dice.IntN(6) {
 			key := fmt.Sprint(dice.IntN(2 * fewPairs))
 			if dice.IntN(3) == 0 {
-				next.table.remove(key)
-				delete(next.want, key)
+				next.remove(key)
 				continue
 			}
-			next.table.set(newText(nil, key), i)
-			next.want[key] = i
+			next.set(key, i)
 		}
 		versions = append(versions, next)
 	}
