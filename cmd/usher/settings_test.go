@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -33,6 +34,18 @@ func readyServer(t *testing.T) string {
 	}))
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// TestLogIsForPeople: times in the log are read by people, in JSON too.
+func TestLogIsForPeople(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"json", "text"} {
+		var to bytes.Buffer
+		log, err := logging{LogLevel: "info", LogFormat: format}.logger(&to)
+		require.NoError(t, err)
+		log.Info("lost", "retry_in", 1500*time.Millisecond)
+		require.Contains(t, strings.ReplaceAll(to.String(), `"`, ""), map[string]string{"json": "retry_in:1.5s", "text": "retry_in=1.5s"}[format])
+	}
 }
 
 func TestPrecedence(t *testing.T) {
