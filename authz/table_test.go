@@ -16,7 +16,7 @@ type version struct {
 	want  map[string]int
 }
 
-func (v version) fork() version { return version{v.table.fork(), maps.Clone(v.want)} }
+func (v *version) fork() version { return version{v.table.fork(), maps.Clone(v.want)} }
 
 func (v *version) set(key string, value int) {
 	v.table.set(newText(nil, key), value)
