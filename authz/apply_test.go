@@ -332,6 +332,8 @@ func TestBuilderRefuses(t *testing.T) {
 		`the parent "none" does not exist`:       object(t, policies.KindGroup, "owner", "g", policies.GroupBody{Parent: new(policies.GroupID("none"))}),
 		`the group "none" does not exist`:        object(t, policies.KindEnvironment, "owner", "e", policies.EnvironmentBody{Groups: []policies.GroupID{"none"}}),
 		"gives no role":                          object(t, policies.KindGrant, "owner", string(memberID("owner", "max"))+"/account/owner", policies.GrantBody{}),
+		`the role "none" does not exist`:         object(t, policies.KindGrant, "owner", string(memberID("owner", "max"))+"/account/owner", policies.GrantBody{Roles: []policies.RoleID{"none"}}),
+		"the owner has no such resource":         object(t, policies.KindGrant, "owner", string(memberID("owner", "max"))+"/environment/none", policies.GrantBody{}),
 		`account "nobody", which does not exist`: object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: new(policies.AccountID("nobody")), Status: policies.StatusActive}),
 		`account "mia", which has the record`:    object(t, policies.KindMember, "owner", "m", policies.MemberBody{Account: new(policies.AccountID("mia")), Status: policies.StatusActive}),
 		"which is not known here":                object(t, policies.KindMember, "owner", "m", policies.MemberBody{Status: "asleep"}),
@@ -341,8 +343,10 @@ func TestBuilderRefuses(t *testing.T) {
 		require.ErrorAs(t, err, &contradiction, name)
 		require.ErrorContains(t, err, name)
 	}
-	// What had to wait is looked at as closely.
+	// What had to wait is looked at as closely, and so is a second grant on one resource.
 	_, err = tryBuild(p, testHeader(1), append([]policies.Object{good[0], good[2], good[2]}, good[1:]...))
+	require.ErrorContains(t, err, "stands twice")
+	_, err = tryBuild(p, testHeader(1), append(slices.Clone(good), good[slices.IndexFunc(good, func(o policies.Object) bool { return o.Kind == policies.KindGrant })]))
 	require.ErrorContains(t, err, "stands twice")
 }
 
