@@ -15,7 +15,7 @@ type recent struct {
 }
 
 const (
-	maxRecent       = 64
+	maxRecent       = 256
 	maxRecentChange = 64 << 10 // bytes; an import's change is for the log
 )
 

@@ -1,5 +1,5 @@
 -- What an import costs in the log. Nothing of what is there is rewritten, and writes go
--- on: the index is built beside them, a second or two for each million entries.
+-- on: the index is built beside them, some ten seconds for each million entries.
 
 -- +goose NO TRANSACTION
 
