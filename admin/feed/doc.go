@@ -4,7 +4,7 @@
 //
 // # Pulling, not pushing
 //
-//	log ──one goroutine──▶ ring of the last changes, each encoded once
+//	log ──one goroutine──▶ ring of the last changes, each encoded and compressed once
 //	                         │ pull     │ pull        │ pull
 //	                     sidecar A  sidecar B     sidecar C, behind the ring:
 //	                                                ├─ not far: the log itself

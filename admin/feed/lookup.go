@@ -29,7 +29,7 @@ func (s *Server) ServeLookup(w http.ResponseWriter, r *http.Request) {
 				fmt.Sprintf("this replica has not reached revision %d", from.least))
 			return
 		}
-		out, err := newWriter(w, r, s.o.WriteTimeout, func(n int) { s.metrics.bytes.Add(float64(n)) })
+		out, err := newWriter(w, r, s.zip, s.o.WriteTimeout, func(n int) { s.metrics.bytes.Add(float64(n)) })
 		if err != nil {
 			s.o.Logger.LogAttrs(r.Context(), slog.LevelError, "look-up cannot be answered", slog.Any("error", err))
 			s.refused(w, http.StatusInternalServerError, problem.Internal, "")

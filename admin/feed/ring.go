@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/klauspost/compress/zstd"
+
 	wire "github.com/usher-authz/usher/authz/feed"
 	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/signing"
@@ -22,6 +24,19 @@ type entry struct {
 	before, after  place
 	change, notice []byte
 	sealed         bool // each line has a seal of its own after it
+
+	zippedChange, zippedNotice zipped
+}
+
+// zipped is a line compressed, once it was asked for.
+type zipped struct {
+	once  sync.Once
+	frame []byte
+}
+
+func (z *zipped) of(line []byte, zip *zstd.Encoder) []byte {
+	z.once.Do(func() { z.frame = zip.EncodeAll(line, nil) })
+	return z.frame
 }
 
 func (e *entry) line(mode wire.Mode) []byte {
@@ -31,7 +46,16 @@ func (e *entry) line(mode wire.Mode) []byte {
 	return e.change
 }
 
-func (e *entry) size() int { return len(e.change) + len(e.notice) }
+// zipped is the line as zip compresses it, the same for all who ask.
+func (e *entry) zipped(mode wire.Mode, zip *zstd.Encoder) []byte {
+	if mode == wire.ModeNotices {
+		return e.zippedNotice.of(e.notice, zip)
+	}
+	return e.zippedChange.of(e.change, zip)
+}
+
+// size is what e may take, each line as it is and compressed.
+func (e *entry) size() int { return 2 * (len(e.change) + len(e.notice)) }
 
 // sealWith gives every line that it is called with a seal of its own.
 type sealWith struct {

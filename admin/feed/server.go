@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/usher-authz/usher/authz"
@@ -129,6 +130,7 @@ type Server struct {
 	o       Options
 	ring    *ring
 	metrics *metrics
+	zip     *zstd.Encoder
 	logs    chan struct{} // places for readers of the log
 	posts   chan struct{} // places for look-ups, searches and reports
 
@@ -154,6 +156,9 @@ func New(o Options) (*Server, error) {
 		streams: map[*stream]struct{}{},
 	}
 	var err error
+	if s.zip, err = newZip(); err != nil {
+		return nil, err
+	}
 	if s.metrics, err = newMetrics(o.Registerer, s); err != nil {
 		return nil, err
 	}

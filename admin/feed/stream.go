@@ -108,7 +108,7 @@ type stream struct {
 }
 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, q query) {
-	out, err := newWriter(w, r, s.o.WriteTimeout, func(n int) { s.metrics.bytes.Add(float64(n)) })
+	out, err := newWriter(w, r, s.zip, s.o.WriteTimeout, func(n int) { s.metrics.bytes.Add(float64(n)) })
 	if err != nil {
 		s.o.Logger.LogAttrs(r.Context(), slog.LevelError, "feed cannot be streamed", slog.Any("error", err))
 		s.refused(w, http.StatusInternalServerError, problem.Internal, "")
@@ -229,11 +229,13 @@ func (st *stream) wait(ctx context.Context, changed <-chan struct{}) error {
 // snapshot: a change that is too large for one, and, for a sidecar on demand, a new
 // epoch, of which nothing that it knows holds.
 func (st *stream) send(entries []*entry) error {
+	if len(entries) == 1 && entries[0].sealed && st.out.zip != nil && st.tells(entries[0]) {
+		return st.share(entries[0])
+	}
 	var sealer wire.Sealer
 	for _, e := range entries {
 		data := e.line(st.q.mode)
-		turn := st.q.mode == wire.ModeNotices && e.before.revision.Epoch() != e.after.revision.Epoch()
-		if data == nil || turn {
+		if !st.tells(e) {
 			st.restart(e.after.revision)
 			break
 		}
@@ -255,6 +257,26 @@ func (st *stream) send(entries []*entry) error {
 		}
 	}
 	return st.push()
+}
+
+// tells whether a frame can tell e.
+func (st *stream) tells(e *entry) bool {
+	turn := st.q.mode == wire.ModeNotices && e.before.revision.Epoch() != e.after.revision.Epoch()
+	return e.line(st.q.mode) != nil && !turn
+}
+
+// share writes e as all are sent it who wait for the next change: those are what a
+// revocation waits for, and compressing it for each of them would take as long as
+// signing it. The batch is empty between steps.
+func (st *stream) share(e *entry) error {
+	if err := st.out.writeZipped(e.zipped(st.q.mode, st.s.zip)); err != nil {
+		return err
+	}
+	st.reach(e.after)
+	if time.Since(st.beat) >= st.s.o.Heartbeat {
+		return st.heartbeat()
+	}
+	return st.out.flush()
 }
 
 // seal adds the seal of what sealer has gathered to the batch.

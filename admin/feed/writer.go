@@ -3,7 +3,6 @@ package feed
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -14,37 +13,41 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// window bounds what a connection's compression remembers, and with it the memory
-// of a connection. Lines resemble their neighbours: more gains little.
+// window bounds what compression remembers, within one frame of it. Lines resemble
+// their neighbours: more gains little.
 const window = 128 << 10
+
+// newZip makes what compresses for all connections, any number at once.
+func newZip() (*zstd.Encoder, error) {
+	zip, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, fmt.Errorf("begin to compress: %w", err)
+	}
+	return zip, nil
+}
 
 // writer writes to a response, compressed, with a deadline on each step, so that
 // only a reader that takes nothing at all is cut off, not one that is slow. Write,
-// flush and close are for one goroutine; cut may come from another.
+// writeZipped, flush and close are for one goroutine; cut may come from another.
 type writer struct {
-	rc       *http.ResponseController
-	w        http.ResponseWriter
-	timeout  time.Duration
-	compress compressor // nil: none
-	count    func(bytes int)
+	rc      *http.ResponseController
+	w       http.ResponseWriter
+	timeout time.Duration
+	// zip makes a frame of each Write, which needs nothing that was written before it, so
+	// that a connection keeps no memory of that, and what all connections are sent is
+	// compressed once. nil: gzip does it, or nobody.
+	zip    *zstd.Encoder
+	zipped []byte // of the last Write
+	gzip   *gzip.Writer
+	count  func(bytes int)
 
 	mu     sync.Mutex
 	closed bool // the handler has returned, or was cut: rc must not be touched
 }
 
-type compressor interface {
-	io.WriteCloser
-	Flush() error
-}
-
-var (
-	_ compressor = (*zstd.Encoder)(nil)
-	_ compressor = (*gzip.Writer)(nil)
-)
-
 // newWriter begins a response with the encoding that the request accepts best. The
 // error says that the server below cannot stream.
-func newWriter(w http.ResponseWriter, r *http.Request, timeout time.Duration, count func(int)) (*writer, error) {
+func newWriter(w http.ResponseWriter, r *http.Request, zip *zstd.Encoder, timeout time.Duration, count func(int)) (*writer, error) {
 	out := &writer{rc: http.NewResponseController(w), w: w, timeout: timeout, count: count}
 	// Without this a server with a ReadTimeout ends every stream after it.
 	if err := out.rc.SetReadDeadline(time.Time{}); err != nil {
@@ -53,39 +56,50 @@ func newWriter(w http.ResponseWriter, r *http.Request, timeout time.Duration, co
 	if err := out.rc.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, fmt.Errorf("set a write deadline: %w", err)
 	}
-	raw := rawWriter{out}
 	w.Header().Add("Vary", "Accept-Encoding")
 	switch encoding := negotiate(r.Header.Values("Accept-Encoding")); encoding {
 	case "zstd":
-		z, err := zstd.NewWriter(raw, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
-			zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			return nil, fmt.Errorf("begin to compress: %w", err)
-		}
-		out.compress = z
+		out.zip = zip
 		w.Header().Set("Content-Encoding", encoding)
 	case "gzip":
-		z, err := gzip.NewWriterLevel(raw, gzip.BestSpeed)
+		z, err := gzip.NewWriterLevel(rawWriter{out}, gzip.BestSpeed)
 		if err != nil {
 			return nil, fmt.Errorf("begin to compress: %w", err)
 		}
-		out.compress = z
+		out.gzip = z
 		w.Header().Set("Content-Encoding", encoding)
 	}
 	return out, nil
 }
 
 func (w *writer) Write(p []byte) (int, error) {
-	if w.compress != nil {
-		return w.compress.Write(p)
+	switch {
+	case w.gzip != nil:
+		return w.gzip.Write(p)
+	case w.zip == nil:
+		return rawWriter{w}.Write(p)
 	}
-	return rawWriter{w}.Write(p)
+	w.zipped = w.zip.EncodeAll(p, w.zipped[:0])
+	err := w.writeZipped(w.zipped)
+	if cap(w.zipped) > 4*batchBytes { // as in push
+		w.zipped = nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// writeZipped writes what zip has made already.
+func (w *writer) writeZipped(frame []byte) error {
+	_, err := rawWriter{w}.Write(frame)
+	return err
 }
 
 // flush sends what was written on its way.
 func (w *writer) flush() error {
-	if w.compress != nil {
-		if err := w.compress.Flush(); err != nil {
+	if w.gzip != nil {
+		if err := w.gzip.Flush(); err != nil {
 			return err
 		}
 	}
@@ -98,8 +112,8 @@ func (w *writer) flush() error {
 // close ends the response. Nothing may be called after it but cut.
 func (w *writer) close() error {
 	var err error
-	if w.compress != nil {
-		err = w.compress.Close()
+	if w.gzip != nil {
+		err = w.gzip.Close()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
