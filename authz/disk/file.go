@@ -184,7 +184,7 @@ func readSnapshot(ctx context.Context, dir string, key []byte) (*authz.State, er
 			}
 			return builder.Build(ctx)
 		default:
-			return nil, fmt.Errorf("a %s frame is out of place", next.Type())
+			return nil, fmt.Errorf("a frame of type %s is out of place", next.Type())
 		}
 	}
 }

@@ -68,8 +68,10 @@ func (k kept) path(name string) string { return filepath.Join(k.dir, name) }
 func TestWhatWasKeptIsLoaded(t *testing.T) {
 	t.Parallel()
 	k := keep(t)
-	got := k.keeper(t, "token").Load(t.Context())
+	loader := k.keeper(t, "token")
+	got := loader.Load(t.Context())
 	require.Equal(t, k.platform.State().Header(), got.State.Header())
+	require.Equal(t, int(now.Unix()), value(t, loader.metrics.confirmed), "how old it is, is known before the next is kept")
 	require.Equal(t, feedtest.Objects(t, k.platform.State()), feedtest.Objects(t, got.State))
 	require.Equal(t, now, got.Confirmed.Time.UTC())
 	info, err := os.Stat(k.path(snapshotFile))

@@ -46,7 +46,7 @@ func (r *Reader) Next() (Frame, error) {
 	}
 	f, err := decodeFrame(kind, r.line)
 	if err != nil {
-		return nil, refuse(RefusedMalformed, fmt.Errorf("a %s frame: %w", kind, err))
+		return nil, refuse(RefusedMalformed, fmt.Errorf("a frame of type %s: %w", kind, err))
 	}
 	return f, nil
 }
@@ -88,7 +88,7 @@ func (r *Reader) readLine() (Type, error) {
 }
 
 func oversized(kind Type) error {
-	return refuse(RefusedOversized, fmt.Errorf("a %s frame is longer than %d bytes", kind, maxLine(kind)))
+	return refuse(RefusedOversized, fmt.Errorf("a frame of type %s is longer than %d bytes", kind, maxLine(kind)))
 }
 
 // lineEnd is the error for a line that ended by err instead of a line feed.

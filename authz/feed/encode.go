@@ -16,7 +16,7 @@ type TooLongError struct {
 }
 
 func (e *TooLongError) Error() string {
-	return fmt.Sprintf("a %s frame of %d bytes is over the limit of %d", e.Type, e.Bytes, maxLine(e.Type))
+	return fmt.Sprintf("a frame of type %s and %d bytes is over the limit of %d", e.Type, e.Bytes, maxLine(e.Type))
 }
 
 // AppendFrame appends f's line to dst, without a line feed. The error is a
@@ -25,7 +25,7 @@ func AppendFrame(dst []byte, f Frame) ([]byte, error) {
 	start := len(dst)
 	out, err := appendFrame(append(append(dst, `{"type":"`...), f.Type()...), f)
 	if err != nil {
-		return dst, fmt.Errorf("encode a %s frame: %w", f.Type(), err)
+		return dst, fmt.Errorf("encode a frame of type %s: %w", f.Type(), err)
 	}
 	if size := len(out) - start; size > maxLine(f.Type()) {
 		return dst, &TooLongError{Type: f.Type(), Bytes: size}

@@ -87,7 +87,7 @@ func (s *session) take(ctx context.Context, f Frame) error {
 }
 
 func outOfPlace(f Frame) error {
-	return refuse(RefusedMalformed, fmt.Errorf("a %s frame is out of place", f.Type()))
+	return refuse(RefusedMalformed, fmt.Errorf("a frame of type %s is out of place", f.Type()))
 }
 
 // unusable classifies the error of a receiver, which may be nil or classified.

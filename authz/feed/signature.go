@@ -67,7 +67,7 @@ func ParseWitness(header, platform string, v *signing.Verifier) (*Position, erro
 		p.Revision, p.Hash = f.Revision, f.Hash
 		err = f.verify(v, platform)
 	default:
-		err = fmt.Errorf("a %s frame proves nothing", f.Type())
+		err = fmt.Errorf("a frame of type %s proves nothing", f.Type())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("header %s: %w", WitnessHeader, err)
