@@ -215,7 +215,7 @@ func value(t *testing.T, m prometheus.Metric) int {
 	t.Helper()
 	var out dto.Metric
 	require.NoError(t, m.Write(&out))
-	return int(out.GetCounter().GetValue())
+	return int(out.GetCounter().GetValue() + out.GetGauge().GetValue())
 }
 
 // What is written at ease rests for longer than it works, and not beyond the end.

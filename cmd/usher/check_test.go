@@ -75,8 +75,10 @@ func TestCheckExplains(t *testing.T) {
 		"ben", "environment.control.DeleteEnv", "environment:shop-web-eu")
 	require.Equal(t, 1, code)
 	require.Empty(t, stderr)
-	require.Equal(t, `Bearer hush-hush {"subject":{"type":"account","id":"ben"},"action":{"name":"environment.control.DeleteEnv"},`+
-		`"resource":{"type":"environment","id":"shop-web-eu"},"context":{"min_revision":11,"explain":true}}`, *asked)
+	body, ok := strings.CutPrefix(*asked, "Bearer hush-hush ")
+	require.True(t, ok, *asked)
+	require.JSONEq(t, `{"subject":{"type":"account","id":"ben"},"action":{"name":"environment.control.DeleteEnv"},`+
+		`"resource":{"type":"environment","id":"shop-web-eu"},"context":{"min_revision":11,"explain":true}}`, body)
 	require.Equal(t, `decision     deny
 reason       action_not_granted (the roles of the winning level do not allow the action)
 subject      ben
