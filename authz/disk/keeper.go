@@ -116,7 +116,6 @@ func (k *Keeper) Load(ctx context.Context) Kept {
 			slog.String("file", filepath.Join(k.o.Dir, confirmedFile)), slog.Any("error", err))
 	} else {
 		k.kept = kept.Confirmed.Time
-		k.metrics.confirmed.Set(float64(k.kept.Unix()))
 	}
 	k.metrics.loads.WithLabelValues("good").Inc()
 	k.metrics.revision.Set(float64(s.Revision()))
