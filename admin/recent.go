@@ -15,8 +15,8 @@ type recent struct {
 }
 
 const (
-	maxRecent       = 256
-	maxRecentChange = 64 << 10 // bytes; an import's change is for the log
+	maxRecent       = 256      // more than an import commits at once
+	maxRecentChange = 64 << 10 // bytes; that of a large account's import is for the log
 )
 
 func (r *recent) add(c policies.Change) {

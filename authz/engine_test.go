@@ -210,11 +210,8 @@ func TestGrantsEndByTheClock(t *testing.T) {
 // The heartbeat's time counts where the clock is behind, and only there.
 func TestGrantsEndByTheHeartbeat(t *testing.T) {
 	t.Parallel()
-	clock := newTestClock()
-	ends := testStart.Add(time.Hour)
-	var log bytes.Buffer
-	e := companyEngine(t, Options{Clock: clock.now, Logger: slog.New(slog.NewTextHandler(&log, nil))}, &ends)
-	q := mayOn("mia", actionView, "app")
+	clock, log, ends, q := newTestClock(), &bytes.Buffer{}, testStart.Add(time.Hour), mayOn("mia", actionView, "app")
+	e := companyEngine(t, Options{Clock: clock.now, Logger: slog.New(slog.NewTextHandler(log, nil))}, &ends)
 	e.Observe(testStart.Add(-time.Second))
 	require.Equal(t, testStart.UnixNano(), e.Now().UnixNano())
 	require.True(t, check(t, e, q).Allow)
@@ -389,11 +386,8 @@ func registryOf(e *Engine) *prometheus.Registry {
 // the clock: a sidecar that was away for hours has a good one.
 func TestRecalledHeartbeatIsNoSkew(t *testing.T) {
 	t.Parallel()
-	clock := newTestClock()
-	ends := testStart.Add(time.Hour)
-	var log bytes.Buffer
-	e := companyEngine(t, Options{Clock: clock.now, Logger: slog.New(slog.NewTextHandler(&log, nil))}, &ends)
-	q := mayOn("mia", actionView, "app")
+	clock, log, ends, q := newTestClock(), &bytes.Buffer{}, testStart.Add(time.Hour), mayOn("mia", actionView, "app")
+	e := companyEngine(t, Options{Clock: clock.now, Logger: slog.New(slog.NewTextHandler(log, nil))}, &ends)
 	e.Recall(testStart.Add(-time.Hour))
 	require.True(t, check(t, e, q).Allow)
 	e.Recall(ends) // the clock was set back since

@@ -26,6 +26,7 @@ import (
 
 	"github.com/usher-authz/usher/authz/problem"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 const patience = 30 * time.Second
@@ -153,7 +154,7 @@ func TestWhatTheServerIsAsked(t *testing.T) {
 		w.Header().Set("Content-Type", ContentType+"; charset=utf-8")
 		_, _ = w.Write(lines(t, beginning(t, "p", 5)...))
 	})
-	var log syncWriter
+	var log policiestest.Output
 	c := startClient(t, Options{
 		URL: url + "/below/", Token: "ush_secret", Replay: 17,
 		Logger: slog.New(slog.NewTextHandler(&log, nil)),
@@ -174,23 +175,6 @@ func TestWhatTheServerIsAsked(t *testing.T) {
 	require.Equal(t, "hash="+hashOf("5").String()+"&mode=notices&platform=p&replay=17&revision=5", asked[2].URL.RawQuery)
 	require.NotContains(t, log.String(), "secret")
 	require.Equal(t, policies.Revision(5), c.Status().Revision)
-}
-
-type syncWriter struct {
-	mu sync.Mutex
-	w  bytes.Buffer
-}
-
-func (s *syncWriter) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.String()
-}
-
-func (s *syncWriter) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.Write(p)
 }
 
 func TestAnswersThatAreNoStream(t *testing.T) {

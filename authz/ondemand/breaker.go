@@ -71,7 +71,7 @@ func (b *breaker) do(ctx context.Context, f func() error) error {
 			err = errors.Join(errSaysNothing, err)
 		}
 		if err != nil && !errors.Is(err, errSaysNothing) {
-			b.last.Store(&err)
+			b.last.Store(new(err)) // a copy: err itself would be on the heap for each success too
 		}
 		return struct{}{}, err
 	})

@@ -40,6 +40,7 @@ func TestMinRevisionThatDoesNotComeIsAnError(t *testing.T) {
 	var late *authz.RevisionError
 	require.ErrorAs(t, err, &late)
 	require.Equal(t, authz.RevisionError{Want: firstID + 1, Have: firstID}, *late)
+	require.InDelta(t, 1, valueOf(f.engine.metrics.late), 0)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,25 +14,8 @@ import (
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/ondemand/redisserver"
 	"github.com/usher-authz/usher/policies"
+	"github.com/usher-authz/usher/policies/policiestest"
 )
-
-// logs are what several goroutines log.
-type logs struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // TestPoisonedEntriesAreMisses puts into the place of mia's permissions on ben's
 // second environment, where she has none, whatever somebody without a key could.
@@ -72,7 +54,7 @@ func TestPoisonedEntriesAreMisses(t *testing.T) {
 		"rubbish":                   "{\"allow\": true}",
 	} {
 		require.NoError(t, f.redis.Set(t.Context(), target, value, 0).Err())
-		var log logs
+		var log policiestest.Output
 		e := f.another(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		require.False(t, f.ask(t, e, question("f-ben")).Allow, name)
 		require.Equal(t, 1, rejected(e), name)
@@ -203,7 +185,7 @@ func TestRedisGone(t *testing.T) {
 func TestRedisRefuses(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
-	var log logs
+	var log policiestest.Output
 	e := f.another(t, func(o *Options) {
 		wrong := *o.Redis
 		wrong.Password = "not-this-one"

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 // devArgs run `usher dev` on dir and free ports.
@@ -338,7 +340,7 @@ func TestDevAsAnOrdinaryUser(t *testing.T) {
 	require.NoError(t, os.Chown(home, uid, uid))
 
 	as := func(args ...string) *process {
-		p := &process{output: &buffer{}, done: make(chan struct{})}
+		p := &process{output: &policiestest.Output{}, done: make(chan struct{})}
 		p.cmd = exec.CommandContext(context.Background(), filepath.Join(home, "usher"), args...)
 		p.cmd.Dir = home
 		p.cmd.Env = append(cleanEnv(), "HOME="+home)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 // example is one fenced block of a page: ```sh is run, and ```output right after
@@ -124,7 +126,7 @@ func TestDocs(t *testing.T) { //nolint:tparallel // its pages share one platform
 			require.NoError(t, os.Symlink(filepath.Join(home, ".usher"), filepath.Join(dir, ".usher")))
 			bash := exec.CommandContext(ctx, "bash", "-c", script.String())
 			bash.Dir, bash.Env = dir, append(cleanEnv(), "OPA="+opa)
-			stdout, stderr := &buffer{}, &buffer{}
+			stdout, stderr := &policiestest.Output{}, &policiestest.Output{}
 			bash.Stdout, bash.Stderr = stdout, stderr
 			err := bash.Run()
 			for i, e := range all {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 // TestMain makes this test binary the command usher too: testscript puts it on the
@@ -78,14 +80,14 @@ func (s *sharedDev) stop() {
 // process is a usher in a process of its own.
 type process struct {
 	cmd    *exec.Cmd
-	output *buffer
+	output *policiestest.Output
 	done   chan struct{}
 }
 
 // startUsher starts usher in dir; env is added to an environment without USHER_
 // variables.
 func startUsher(dir string, env []string, args ...string) (*process, error) {
-	p := &process{output: &buffer{}, done: make(chan struct{})}
+	p := &process{output: &policiestest.Output{}, done: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.Background(), "usher", args...)
 	p.cmd.Dir = dir
 	p.cmd.Env = append(cleanEnv(), env...)
@@ -161,22 +163,4 @@ func devEnv(t *testing.T, dir string) map[string]string {
 		}
 	}
 	return env
-}
-
-// buffer is a bytes.Buffer for several goroutines.
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -22,6 +22,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/stretchr/testify/require"
+
+	"github.com/usher-authz/usher/policies/policiestest"
 )
 
 // binaries are built once for the whole run.
@@ -69,13 +71,13 @@ func binary(tb testing.TB, name string) string {
 type process struct {
 	cmd    *exec.Cmd
 	done   chan struct{}
-	output *lockedBuffer
+	output *policiestest.Output
 }
 
 // start runs a program; its output shows if the test fails.
 func start(tb testing.TB, env []string, program string, args ...string) *process {
 	tb.Helper()
-	p := &process{done: make(chan struct{}), output: &lockedBuffer{}}
+	p := &process{done: make(chan struct{}), output: &policiestest.Output{}}
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Env = append(cleanEnv(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
@@ -116,23 +118,6 @@ func cleanEnv() []string {
 		}
 	}
 	return env
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // eventually polls until condition holds; it fails the test after limit.
