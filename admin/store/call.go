@@ -3,6 +3,8 @@ package store
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -17,8 +19,7 @@ type Actor struct {
 	Account policies.AccountID
 	// Address is the network address that the request came from.
 	Address string
-	// RequestID names the request, and is how a commit of unknown outcome is found
-	// again; made by the store if empty.
+	// RequestID names the request; made by the store if empty.
 	RequestID string
 	// Local says that the write was made by a command on the database itself.
 	Local bool
@@ -43,6 +44,14 @@ type Call struct {
 	IdempotencyKey, RequestHash string
 	// IdempotencyCaller is whose key it is, where the actor does not say.
 	IdempotencyCaller string
+}
+
+// identified is the call by an id, which is made here if the request had none.
+func (c Call) identified() Call {
+	if c.RequestID == "" {
+		c.RequestID = uuid.NewString()
+	}
+	return c
 }
 
 // Result is the outcome of a write.

@@ -61,9 +61,7 @@ func (s *Store) Import(
 ) (ImportReport, error) {
 	call.IfMatch, call.IdempotencyKey = "", ""
 	// Who did it is hashed with what was done, before there is a transaction.
-	if call.RequestID == "" {
-		call.RequestID = uuid.NewString()
-	}
+	call = call.identified()
 	var err error
 	if call.TokenName, err = s.tokenName(ctx, call.Actor); err != nil {
 		return ImportReport{}, err

@@ -125,11 +125,8 @@ func (tx *tx) follow(d *documentPlan) error {
 		return err
 	}
 	var err error
-	if d.record, err = tx.draft.encode(tx.s.rand); err != nil {
-		return err
-	}
-	d.record.arrange()
-	return d.record.seal(actionImport, tx.now, tx.call.Actor, tx.s.rand)
+	d.record, err = tx.draft.imported(tx.now, tx.call.Actor, tx.s.rand)
+	return err
 }
 
 // applyRows writes the rows in the order that the references want: what points at

@@ -78,14 +78,7 @@ func (s *Store) plan(view *importView, actor Actor, batch []policies.DocumentLin
 			continue // what the latter touches is not known yet
 		}
 		var err error
-		if d.record, err = d.draft.encode(s.rand); err != nil {
-			return nil, err
-		}
-		if d.record == nil {
-			continue
-		}
-		d.record.arrange()
-		if err := d.record.seal(actionImport, p.now, actor, s.rand); err != nil {
+		if d.record, err = d.draft.imported(p.now, actor, s.rand); err != nil {
 			return nil, err
 		}
 	}

@@ -164,8 +164,20 @@ func (d *draft) encode(random io.Reader) (*record, error) {
 	return r, nil
 }
 
+// imported is encode and seal for what an import touches, with the entries of one kind
+// together.
+func (d *draft) imported(at time.Time, actor Actor, random io.Reader) (*record, error) {
+	r, err := d.encode(random)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	r.arrange()
+	return r, r.seal(actionImport, at, actor, random)
+}
+
 // arrange puts grants behind their members' records, among which they are: so entries of
-// one kind stand together, and are found as one run. It comes before [record.seal].
+// one kind stand together, and are found as one run. It comes before [record.seal], which
+// hashes them in their order.
 func (r *record) arrange() {
 	place := func(e entry) int {
 		if e.kind == policies.KindGrant {

@@ -74,11 +74,8 @@ func (s *Store) write(ctx context.Context, call Call, action string, fn func(*tx
 
 // writeTx runs a transaction, and again when it lost against another one.
 func (s *Store) writeTx(ctx context.Context, call Call, run func(*tx) (outcome, error)) (outcome, error) {
-	if call.RequestID == "" {
-		call.RequestID = uuid.NewString()
-	}
 	start := time.Now()
-	result, err := s.writeRepeatedly(ctx, call, run)
+	result, err := s.writeRepeatedly(ctx, call.identified(), run)
 	s.metrics.countRefused(err)
 	s.metrics.writes.WithLabelValues(outcomeLabel(result, err)).Observe(time.Since(start).Seconds())
 	return result, err
