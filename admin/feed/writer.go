@@ -49,10 +49,6 @@ type writer struct {
 // error says that the server below cannot stream.
 func newWriter(w http.ResponseWriter, r *http.Request, zip *zstd.Encoder, timeout time.Duration, count func(int)) (*writer, error) {
 	out := &writer{rc: http.NewResponseController(w), w: w, timeout: timeout, count: count}
-	// Without this a server with a ReadTimeout ends every stream after it.
-	if err := out.rc.SetReadDeadline(time.Time{}); err != nil {
-		return nil, fmt.Errorf("lift the read deadline: %w", err)
-	}
 	if err := out.rc.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, fmt.Errorf("set a write deadline: %w", err)
 	}
