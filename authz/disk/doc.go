@@ -4,7 +4,9 @@
 //	DIR/snapshot.zst      the state at one revision, as the feed writes a snapshot:
 //	                      a frame a line, compressed
 //	DIR/confirmed.json    the last heartbeat that named that revision: until then the
-//	                      snapshot was the platform's present state
+//	                      snapshot was the platform's present state. Or an older one, if
+//	                      the process was killed between the two files: then the snapshot
+//	                      was confirmed later than that, and is younger than it seems
 //
 // # What is trusted
 //

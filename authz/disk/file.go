@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -156,51 +157,59 @@ func readSnapshot(ctx context.Context, dir string, key []byte) (*authz.State, er
 	in := feed.NewReader(z)
 	first, err := in.Next()
 	if err != nil {
-		return nil, whole(err)
+		return nil, spoilt(err)
 	}
 	header, ok := first.(*feed.Snapshot)
 	if !ok {
-		return nil, errors.New("it does not begin with a snapshot")
+		return nil, spoilt(errors.New("it does not begin with a snapshot"))
 	}
 	tally := feed.NewTally(in.Line())
 	builder := authz.NewBuilder(authz.Header{Platform: header.Platform, Revision: header.Revision, Hash: header.Hash})
 	for {
 		next, err := in.Next()
 		if err != nil {
-			return nil, whole(err)
+			return nil, spoilt(err)
 		}
 		switch next := next.(type) {
 		case *feed.Object:
 			tally.Object(in.Line())
 			if err := builder.Add(next.Object); err != nil {
-				return nil, err
+				return nil, spoilt(err)
 			}
 		case *feed.SnapshotEnd:
 			if err := genuine(key, header, tally.End(), next); err != nil {
 				return nil, err
 			}
 			if _, err := in.Next(); !errors.Is(err, io.EOF) {
-				return nil, errors.New("there is more after its end")
+				return nil, spoilt(errors.New("there is more after its end"))
 			}
 			return builder.Build(ctx)
 		default:
-			return nil, fmt.Errorf("a frame of type %s is out of place", next.Type())
+			return nil, spoilt(fmt.Errorf("a frame of type %s is out of place", next.Type()))
 		}
 	}
 }
 
-// whole names an end that came too early.
-func whole(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+// spoilt says what a file is that is not as a sidecar wrote it, before its digest tells:
+// its lines are read first, and it may be altered in a way that no line survives.
+func spoilt(err error) error {
+	var disk *fs.PathError
+	var refused *feed.RefusedError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("it is cut short")
+	case errors.As(err, &disk):
+		return err
+	case errors.As(err, &refused):
+		err = refused.Err // what a server would be told has another word for it
 	}
-	return err
+	return fmt.Errorf("it was altered or damaged: %w", err)
 }
 
 // genuine tells whether the end is that of what was read, by the holder of the key.
 func genuine(key []byte, header *feed.Snapshot, got, end *feed.SnapshotEnd) error {
 	if got.Count != end.Count || got.Digest != end.Digest {
-		return errors.New("its digest is not that of its lines: it was altered")
+		return spoilt(errors.New("its digest is not that of its lines"))
 	}
 	if !hmac.Equal([]byte(mac(key, header.Platform, got)), []byte(end.Signatures[macID])) {
 		return errors.New("it was not written by a sidecar with this token")
@@ -220,7 +229,7 @@ func writeConfirmed(dir string, key []byte, h *feed.Heartbeat) error {
 	})
 }
 
-// readConfirmed gives the heartbeat that names at, verified. The error wraps
+// readConfirmed gives the heartbeat that confirms at, verified. The error wraps
 // fs.ErrNotExist if there is none.
 func readConfirmed(dir string, key []byte, at authz.Header, v *signing.Verifier) (*feed.Heartbeat, error) {
 	f, err := os.Open(filepath.Join(dir, confirmedFile))
@@ -238,7 +247,7 @@ func readConfirmed(dir string, key []byte, at authz.Header, v *signing.Verifier)
 	}
 	next, err := feed.NewReader(bytes.NewReader(data)).Next()
 	if err != nil {
-		return nil, whole(err)
+		return nil, spoilt(err)
 	}
 	h, ok := next.(*feed.Heartbeat)
 	if !ok {
@@ -247,7 +256,7 @@ func readConfirmed(dir string, key []byte, at authz.Header, v *signing.Verifier)
 	if err := h.Verify(v); err != nil {
 		return nil, err
 	}
-	if !names(h, at) {
+	if !names(h, at) && (h.Platform != at.Platform || h.Revision >= at.Revision) {
 		return nil, fmt.Errorf("it confirms revision %d, and the snapshot is of revision %d", h.Revision, at.Revision)
 	}
 	return h, nil
