@@ -16,6 +16,7 @@ import (
 
 	"github.com/usher-authz/usher/authz"
 	"github.com/usher-authz/usher/authz/feed"
+	"github.com/usher-authz/usher/policies"
 	"github.com/usher-authz/usher/policies/signing"
 )
 
@@ -25,6 +26,10 @@ const (
 	DefaultInterval = 30 * time.Second
 	// DefaultConfirmInterval is how often a heartbeat is kept while nothing changes.
 	DefaultConfirmInterval = 5 * time.Second
+
+	// lastTimeout bounds the last snapshot of a process: with the seconds of a large
+	// platform it is in time, and a disk that hangs holds nobody up for longer.
+	lastTimeout = 10 * time.Second
 )
 
 // Options configures a [Keeper].
@@ -116,6 +121,7 @@ func (k *Keeper) Load(ctx context.Context) Kept {
 			slog.String("file", filepath.Join(k.o.Dir, confirmedFile)), slog.Any("error", err))
 	} else {
 		k.kept = kept.Confirmed.Time
+		k.metrics.confirmed.Set(float64(k.kept.Unix()))
 	}
 	k.metrics.loads.WithLabelValues("good").Inc()
 	k.metrics.revision.Set(float64(s.Revision()))
@@ -154,7 +160,16 @@ func (k *Keeper) last() (*feed.Heartbeat, *authz.State) {
 	return k.beat, k.state
 }
 
-// Run keeps the disk up to date until ctx ends, and then once more.
+// Confirmed is the revision of the newest state that is worth keeping; 0: none yet.
+func (k *Keeper) Confirmed() policies.Revision {
+	_, s := k.last()
+	if s == nil {
+		return 0
+	}
+	return s.Revision()
+}
+
+// Run keeps the disk up to date until ctx ends, and then once more, for a bounded time.
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(min(k.o.Interval, k.o.ConfirmInterval))
 	defer tick.Stop()
@@ -162,7 +177,9 @@ func (k *Keeper) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			k.keep(context.WithoutCancel(ctx), true, false)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTimeout)
+			defer cancel()
+			k.keep(last, true, false)
 			return
 		case <-tick.C:
 			due := last.IsZero() || time.Since(last) >= k.o.Interval
@@ -194,7 +211,7 @@ func (k *Keeper) keep(ctx context.Context, due, atEase bool) (tried bool) {
 			k.metrics.confirmed.Set(float64(beat.Time.Unix()))
 		}
 	}
-	if ctx.Err() == nil {
+	if !errors.Is(err, context.Canceled) { // else it is written at once instead
 		k.outcome(ctx, err)
 	}
 	return tried
@@ -207,7 +224,7 @@ func (k *Keeper) snapshot(ctx context.Context, s *authz.State, atEase bool) erro
 	}
 	atEase = atEase && k.written != (authz.Header{}) // the first one is wanted soon
 	if err := writeSnapshot(ctx, k.o.Dir, k.o.Key, s, k.o.Clock(), atEase); err != nil {
-		if ctx.Err() == nil { // else it is written at once instead
+		if !errors.Is(err, context.Canceled) {
 			k.metrics.writes.WithLabelValues("failed").Inc()
 		}
 		return err

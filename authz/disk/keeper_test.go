@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
@@ -68,8 +70,10 @@ func (k kept) path(name string) string { return filepath.Join(k.dir, name) }
 func TestWhatWasKeptIsLoaded(t *testing.T) {
 	t.Parallel()
 	k := keep(t)
-	got := k.keeper(t, "token").Load(t.Context())
+	loader := k.keeper(t, "token")
+	got := loader.Load(t.Context())
 	require.Equal(t, k.platform.State().Header(), got.State.Header())
+	require.Equal(t, int(now.Unix()), value(t, loader.metrics.confirmed), "how old it is, is known before the next is kept")
 	require.Equal(t, feedtest.Objects(t, k.platform.State()), feedtest.Objects(t, got.State))
 	require.Equal(t, now, got.Confirmed.Time.UTC())
 	info, err := os.Stat(k.path(snapshotFile))
@@ -88,7 +92,7 @@ func TestWhatWasKeptIsLoaded(t *testing.T) {
 // its place.
 func TestForeignFilesAreRefused(t *testing.T) {
 	t.Parallel()
-	for name, spoil := range map[string]func(t *testing.T, k kept) (token string){
+	spoils := map[string]func(t *testing.T, k kept) (token string){
 		"cut short": func(t *testing.T, k kept) string {
 			t.Helper()
 			info, err := os.Stat(k.path(snapshotFile))
@@ -121,7 +125,22 @@ func TestForeignFilesAreRefused(t *testing.T) {
 			require.NoError(t, os.Mkdir(k.path(snapshotFile), 0o700))
 			return "token"
 		},
-	} {
+		"altered, a line": func(t *testing.T, k kept) string {
+			t.Helper()
+			k.rewrite(t, `"type":"object"`, `"type":"abject"`)
+			return "token"
+		},
+		"altered, what a line says": func(t *testing.T, k kept) string {
+			t.Helper()
+			k.rewrite(t, `"id":"e17"`, `"id":"e-x"`)
+			return "token"
+		},
+	}
+	says := map[string]string{
+		"cut short": "it is cut short", "empty": "it is cut short", "another's token": "it was not written by a sidecar with this token",
+		"a directory": "is a directory",
+	}
+	for name, spoil := range spoils {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := keep(t)
@@ -129,6 +148,8 @@ func TestForeignFilesAreRefused(t *testing.T) {
 			keeper := k.keeper(t, token)
 			require.Nil(t, keeper.Load(t.Context()).State)
 			require.Equal(t, 1, value(t, keeper.metrics.loads.WithLabelValues("refused")))
+			_, err := readSnapshot(t.Context(), k.dir, Key(token))
+			require.ErrorContains(t, err, cmp.Or(says[name], "it was altered or damaged: "))
 			if name == "a directory" {
 				require.NoError(t, os.Remove(k.path(snapshotFile))) // rename does not replace it
 			}
@@ -136,6 +157,23 @@ func TestForeignFilesAreRefused(t *testing.T) {
 			require.NotNil(t, k.keeper(t, token).Load(t.Context()).Confirmed, "the next one is good")
 		})
 	}
+}
+
+// rewrite puts text in the place of other text within the snapshot's lines.
+func (k kept) rewrite(t *testing.T, old, text string) {
+	t.Helper()
+	packed, err := os.ReadFile(k.path(snapshotFile))
+	require.NoError(t, err)
+	in, err := zstd.NewReader(nil)
+	require.NoError(t, err)
+	defer in.Close()
+	lines, err := in.DecodeAll(packed, nil)
+	require.NoError(t, err)
+	require.True(t, bytes.Contains(lines, []byte(old)))
+	out, err := zstd.NewWriter(nil)
+	require.NoError(t, err)
+	packed = out.EncodeAll(bytes.Replace(lines, []byte(old), []byte(text), 1), nil)
+	require.NoError(t, os.WriteFile(k.path(snapshotFile), packed, 0o600))
 }
 
 // A confirmation counts only if it is genuine and of the snapshot beside it.
@@ -149,14 +187,39 @@ func TestConfirmationIsVerified(t *testing.T) {
 	require.NotNil(t, got.State)
 	require.Nil(t, got.Confirmed, "its signature is of another time")
 
-	before := k.platform.State().Header()
 	k.platform.WriteEnvironments("a", "f", 1)
-	require.NoError(t, writeSnapshot(t.Context(), k.dir, Key("token"), k.platform.State(), now, false))
-	require.NoError(t, writeConfirmed(k.dir, Key("token"), k.beat(t, before)))
-	require.Nil(t, k.keeper(t, "token").Load(t.Context()).Confirmed, "it is of another revision")
+	require.NoError(t, writeConfirmed(k.dir, Key("token"), k.beat(t, k.platform.State().Header())))
+	require.Nil(t, k.keeper(t, "token").Load(t.Context()).Confirmed, "it is of a later revision")
 
 	require.NoError(t, writeConfirmed(k.dir, Key("another"), k.beat(t, k.platform.State().Header())))
 	require.Nil(t, k.keeper(t, "token").Load(t.Context()).Confirmed, "another wrote it")
+}
+
+// Who is killed between the two files has a snapshot that is good: it was confirmed after
+// the revision that the other file names.
+func TestKilledBetweenTheFiles(t *testing.T) {
+	t.Parallel()
+	k := keep(t)
+	before := k.platform.State().Header()
+	k.platform.WriteEnvironments("a", "f", 1)
+	require.NoError(t, writeSnapshot(t.Context(), k.dir, Key("token"), k.platform.State(), now, false))
+	keeper := k.keeper(t, "token")
+	got := keeper.Load(t.Context())
+	require.Equal(t, k.platform.State().Header(), got.State.Header())
+	require.Equal(t, before.Revision, got.Confirmed.Revision)
+
+	later := k.beat(t, k.platform.State().Header())
+	later.Time = now.Add(time.Second)
+	require.NoError(t, later.Sign(k.signer))
+	keeper.Confirm(later)
+	keeper.keep(t.Context(), true, false)
+	require.Equal(t, later.Revision, k.keeper(t, "token").Load(t.Context()).Confirmed.Revision)
+
+	elsewhere := k.beat(t, before)
+	elsewhere.Platform = "another"
+	require.NoError(t, elsewhere.Sign(k.signer))
+	require.NoError(t, writeConfirmed(k.dir, Key("token"), elsewhere))
+	require.Nil(t, k.keeper(t, "token").Load(t.Context()).Confirmed, "it is another platform's")
 }
 
 // What cannot be written is counted, and the last good snapshot stays; what a killed
@@ -213,7 +276,7 @@ func value(t *testing.T, m prometheus.Metric) int {
 	t.Helper()
 	var out dto.Metric
 	require.NoError(t, m.Write(&out))
-	return int(out.GetCounter().GetValue())
+	return int(out.GetCounter().GetValue() + out.GetGauge().GetValue()) // it has one of the two
 }
 
 // What is written at ease rests for longer than it works, and not beyond the end.

@@ -11,6 +11,12 @@ import (
 	"github.com/usher-authz/usher/authz/server"
 )
 
+const (
+	// confirmTimeout is for a heartbeat, of which one comes a second.
+	confirmTimeout = 2 * feed.HeartbeatInterval
+	confirmPoll    = 10 * time.Millisecond
+)
+
 // resident answers from memory, fed with every change.
 type resident struct {
 	*authz.Engine
@@ -52,15 +58,39 @@ func (s *resident) tokens() server.Tokens { return server.StateTokens(s.State) }
 
 func (s *resident) now() time.Time { return s.Now() }
 
+// run follows the feed until ctx ends, and with a disk on until the present state was
+// confirmed: else what is kept last would be that of the last heartbeat, which a
+// revocation may have followed.
 func (s *resident) run(ctx context.Context) error {
 	if s.disk == nil {
 		return s.feed.Run(ctx)
 	}
+	following, end := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
-	work.Go(func() { s.disk.keeper.Run(ctx) })
-	err := s.feed.Run(ctx)
+	work.Go(func() { s.disk.keeper.Run(following) })
+	work.Go(func() {
+		defer end()
+		<-ctx.Done()
+		s.settle()
+	})
+	err := s.feed.Run(following)
 	work.Wait()
 	return err
+}
+
+// settle returns once the state that was present when it was called is confirmed, or
+// nobody is there to do it.
+func (s *resident) settle() {
+	present, late := s.feed.Status().Revision, time.After(confirmTimeout)
+	tick := time.NewTicker(confirmPoll)
+	defer tick.Stop()
+	for s.feed.Status().Connected && s.disk.keeper.Confirmed() < present {
+		select {
+		case <-tick.C:
+		case <-late:
+			return
+		}
+	}
 }
 
 func (s *resident) status() status {

@@ -161,6 +161,7 @@ func TestFaults(t *testing.T) {
 	t.Run("Redis is flushed and killed", f.lostRedis)
 	t.Run("Redis is poisoned", f.poisonedRedis)
 	t.Run("killed while it writes its snapshot", f.killedWriting)
+	t.Run("stopped after a revocation", f.stoppedAfterRevocation)
 	t.Run("killed after a revocation", f.killedAfterRevocation)
 	t.Run("the snapshot is altered", f.alteredSnapshot)
 	t.Run("the disk is full", f.fullDisk)
@@ -308,12 +309,6 @@ func (f *fleet) poisonedRedis(t *testing.T) {
 	f.denies(t, f.onDemandURL(), f.revoke(t))
 }
 
-// kept waits until the resident sidecar has its present state on disk.
-func (f *fleet) kept(t *testing.T) {
-	t.Helper()
-	f.tells(t, f.residentURL(), "usher_snapshot_confirmed_timestamp_seconds ", positive)
-}
-
 // alone starts the resident sidecar with the admin server out of reach, and waits for
 // it to answer from disk.
 func (f *fleet) alone(t *testing.T) decision {
@@ -333,7 +328,6 @@ func (f *fleet) killedWriting(t *testing.T) {
 	f.grant(t)
 	f.resident.stop(t, syscall.SIGTERM) // what is on disk then allows already
 	f.startResident(t)
-	f.kept(t)
 	for range 3 {
 		f.grant(t)                                         // something to write: what is there is older
 		_ = f.resident.cmd.Process.Signal(syscall.SIGTERM) // lets it write at once
@@ -355,6 +349,19 @@ func (f *fleet) killedWriting(t *testing.T) {
 		f.net.mend()
 	}
 	f.denies(t, f.residentURL(), f.revoke(t))
+}
+
+// stoppedAfterRevocation ends the sidecar in good order right after a change: what it
+// answers alone, from disk, is no older.
+func (f *fleet) stoppedAfterRevocation(t *testing.T) {
+	f.grant(t)
+	revoked := f.revoke(t)
+	f.denies(t, f.residentURL(), revoked)
+	f.resident.stop(t, syscall.SIGTERM)
+	d := f.alone(t)
+	require.False(t, d.Decision)
+	require.GreaterOrEqual(t, d.Context.Revision, revoked)
+	f.net.mend()
 }
 
 // killedAfterRevocation leaves a snapshot on disk that is older than a revocation: with
