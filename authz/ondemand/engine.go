@@ -93,7 +93,7 @@ func (e *Engine) useRedis() (err error) {
 		breaker: newBreaker(layerRedis, e.options.Logger, e.metrics.breakers),
 		metrics: e.metrics,
 	}
-	e.filler = newFiller(e.shared, e.codec, e.metrics, e.options.TTL)
+	e.filler = newFiller(e.shared, e.codec, e.metrics, e.options.TTL, e.options.Logger)
 	return nil
 }
 

@@ -3,8 +3,11 @@ package ondemand
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -22,6 +25,9 @@ type filler struct {
 	metrics *metrics
 	ttl     time.Duration
 	queue   chan fill
+
+	log      *slog.Logger
+	refusals rate.Sometimes // that are logged
 }
 
 // fill is a fact on its way to Redis, or, with a nil fact, the question whether
@@ -32,8 +38,10 @@ type fill struct {
 	done chan struct{}
 }
 
-func newFiller(s *shared, c *codec, m *metrics, ttl time.Duration) *filler {
-	return &filler{shared: s, codec: c, metrics: m, ttl: ttl, queue: make(chan fill, fillQueue)}
+func newFiller(s *shared, c *codec, m *metrics, ttl time.Duration, log *slog.Logger) *filler {
+	return &filler{
+		shared: s, codec: c, metrics: m, ttl: ttl, queue: make(chan fill, fillQueue), log: log, refusals: rate.Sometimes{Interval: time.Minute},
+	}
 }
 
 // add never waits.
@@ -96,10 +104,14 @@ func (w *filler) writeWith(ctx context.Context, first fill) {
 		}
 	}
 	if len(batch) > 0 {
-		written, err := w.shared.write(ctx, batch)
+		written, refused := w.shared.write(ctx, batch)
 		w.metrics.fills[fillWritten].Add(float64(written))
 		w.metrics.fills[fillFailed].Add(float64(len(batch) - written))
-		_ = err // the breaker counts and logs it
+		if refused != nil {
+			w.refusals.Do(func() {
+				w.log.Warn("Redis refuses what is written, and is read on: what is missing there is asked of the admin server each time", "error", refused)
+			})
+		}
 	}
 	for _, done := range asked {
 		close(done)

@@ -41,9 +41,9 @@ type fillOutcome string
 
 const (
 	fillWritten  fillOutcome = "written"
-	fillDropped  fillOutcome = "dropped" // the queue was full, or the breaker open
+	fillDropped  fillOutcome = "dropped" // the queue was full
 	fillTooLarge fillOutcome = "too_large"
-	fillFailed   fillOutcome = "failed"
+	fillFailed   fillOutcome = "failed" // Redis refused it, did not answer, or was not asked
 )
 
 // metrics of one engine. The label values are closed sets.
@@ -72,7 +72,7 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 	}, []string{"layer"})
 	fills := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "usher_ondemand_redis_fills_total",
-		Help: "Facts put into redis by outcome. Many dropped: redis is too slow for what is missing there.",
+		Help: "Facts put into redis by outcome. Many dropped: redis is too slow for what is missing there. Many failed: it is full, read only, or away.",
 	}, []string{"outcome"})
 	breakers := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "usher_ondemand_breaker_state",

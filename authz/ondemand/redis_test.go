@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -199,6 +200,35 @@ func TestRedisRefuses(t *testing.T) {
 	require.Zero(t, counted(e, layerRedis, kindAccount, outcomeMiss))
 	require.Contains(t, log.String(), "WRONGPASS")
 	require.NotContains(t, log.String(), "not-this-one")
+}
+
+// TestRedisIsFull has a Redis that takes nothing more: it is read on, the log says what
+// is wrong, and once there is room it is filled again.
+func TestRedisIsFull(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	f.ask(t, f.engine, question("e-ben"))
+	flushFills(t, f.engine)
+	require.NoError(t, f.redis.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())
+	require.NoError(t, f.redis.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	var log policiestest.Output
+	e := f.another(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	f.ask(t, e, question("e-ben"))
+	require.Equal(t, 1, counted(e, layerRedis, kindPermissions, outcomeHit))
+	for _, environment := range []string{"e-anna", "no-such-one"} {
+		f.ask(t, e, question(environment))
+		flushFills(t, e)
+	}
+	require.Zero(t, valueOf(e.metrics.fills[fillWritten]))
+	require.Greater(t, valueOf(e.metrics.fills[fillFailed]), 1.0)
+	require.Zero(t, breakerState(e, layerRedis))
+	require.Equal(t, 1, strings.Count(log.String(), "Redis refuses what is written"), "%s", log.String())
+	require.Contains(t, log.String(), "OOM")
+
+	require.NoError(t, f.redis.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	f.ask(t, e, question("none-either"))
+	flushFills(t, e)
+	require.Positive(t, valueOf(e.metrics.fills[fillWritten]))
 }
 
 // TestAColdBatchCostsAFewRoundTrips asks 100 questions about 100 accounts, of which

@@ -3,7 +3,6 @@ package ondemand
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -175,9 +174,10 @@ type entry struct {
 
 // write puts entries into Redis, at most [redisWriteBatch] of them, and tells how
 // many went in. What Redis refuses (it is full, or a replica) says nothing about
-// whether it can be read, so that it counts neither for nor against it.
-func (s *shared) write(ctx context.Context, entries []entry) (written int, err error) {
-	err = s.breaker.do(ctx, func() error {
+// whether it can be read, so that it counts neither for nor against it, and is given
+// back; of what else fails the breaker tells.
+func (s *shared) write(ctx context.Context, entries []entry) (written int, refused error) {
+	_ = s.breaker.do(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, redisFillTimeout)
 		defer cancel()
 		pipe := s.client.Pipeline()
@@ -188,14 +188,14 @@ func (s *shared) write(ctx context.Context, entries []entry) (written int, err e
 		if err := exec(ctx, pipe); err != nil {
 			return err
 		}
-		var failed, refused error
+		var failed error
 		for _, c := range commands {
 			var reply redis.Error
 			switch err := c.Err(); {
 			case err == nil:
 				written++
 			case errors.As(err, &reply):
-				refused = errors.Join(errSaysNothing, err)
+				refused = err
 			default:
 				failed = err
 			}
@@ -204,14 +204,11 @@ func (s *shared) write(ctx context.Context, entries []entry) (written int, err e
 		case written > 0:
 			return nil
 		case refused != nil:
-			return refused
+			return errSaysNothing
 		}
 		return failed
 	})
-	if err != nil {
-		return written, fmt.Errorf("write %d entries to redis: %w", len(entries), err)
-	}
-	return written, nil
+	return written, refused
 }
 
 func (s *shared) close() error { return s.client.Close() }
