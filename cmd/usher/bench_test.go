@@ -36,6 +36,11 @@ func TestBench(t *testing.T) {
 	for _, l := range report.Loads {
 		require.Positive(t, l.Checks, l.Name)
 		require.Zero(t, l.Wrong+l.Errors, l.Name)
+		requests := 0
+		for _, bucket := range l.Histogram {
+			requests += bucket.Requests
+		}
+		require.Contains(t, []int{requests, 100 * requests}, l.Checks, l.Name) // of a batch
 	}
 	require.Zero(t, report.Hot.Allocations)
 	require.Positive(t, report.BytesPerGrant)

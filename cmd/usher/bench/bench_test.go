@@ -151,3 +151,28 @@ func TestOptionsSayAllThatIsWrong(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+func TestHistogram(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, histogram(nil))
+	got := histogram([]time.Duration{11 * time.Microsecond, 20 * time.Microsecond, 20*time.Microsecond + 1, 99 * time.Microsecond, 1500 * time.Microsecond})
+	var want []Bucket
+	for i, n := range []int{2, 1, 1, 0, 0, 0, 1} {
+		want = append(want, Bucket{[]float64{20, 50, 100, 200, 500, 1000, 2000}[i], n})
+	}
+	require.Equal(t, want, got)
+	encoded, err := json.Marshal(got[0])
+	require.NoError(t, err)
+	require.JSONEq(t, `{"up_to_us": 20, "requests": 2}`, string(encoded))
+
+	var table strings.Builder
+	report := Report{Loads: []Load{{Name: "one", Histogram: got[:3]}, {Name: "other", Histogram: got[2:]}}}
+	require.NoError(t, report.WriteTable(&table))
+	var lines []string
+	for line := range strings.Lines(table.String()) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	require.Contains(t, lines, "requests within 20µs 50µs 100µs 200µs 500µs 1ms 2ms")
+	require.Contains(t, lines, "one 2 1 1 0 0 0 0")
+	require.Contains(t, lines, "other 0 0 1 0 0 0 1")
+}

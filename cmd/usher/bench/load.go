@@ -134,10 +134,20 @@ type Load struct {
 	P50          float64 `json:"p50_us"`
 	P99          float64 `json:"p99_us"`
 	P999         float64 `json:"p999_us"`
+	// Histogram is of the time of all requests, from the first bucket that has one to
+	// the last.
+	Histogram []Bucket `json:"histogram"`
 	// CPU is the server's processor time a request, nil where it cannot be read;
 	// OfFloor what that is of the floor's.
 	CPU     *float64 `json:"server_cpu_us"`
 	OfFloor *float64 `json:"of_floor"`
+}
+
+// Bucket is how many requests took as long as its bound at most, and longer than the
+// bucket before.
+type Bucket struct {
+	UpTo     float64 `json:"up_to_us"`
+	Requests int     `json:"requests"`
 }
 
 // found sums t up, beside its floor if it has one.
@@ -146,6 +156,7 @@ func (t *target) found(floor *target) Load {
 	l := Load{
 		Name: t.name, Checks: len(t.latencies) * t.checks, Errors: t.errors, Wrong: t.wrong,
 		P50: quantile(t.latencies, 0.5), P99: quantile(t.latencies, 0.99), P999: quantile(t.latencies, 0.999),
+		Histogram: histogram(t.latencies),
 	}
 	if t.elapsed > 0 {
 		l.ChecksPerSec = float64(l.Checks) / t.elapsed.Seconds()
@@ -175,4 +186,25 @@ func quantile(sorted []time.Duration, q float64) float64 {
 		return 0
 	}
 	return microseconds(sorted[min(len(sorted)-1, int(q*float64(len(sorted))))])
+}
+
+// shortestBound is that of the first bucket; no request takes less than a tenth.
+const shortestBound = 10 * time.Microsecond
+
+// histogram is of sorted times, with the bounds 1, 2, 5 and 10 of each power of ten.
+func histogram(sorted []time.Duration) []Bucket {
+	var buckets []Bucket
+	for bound, i := shortestBound, 0; len(sorted) > 0; i++ {
+		n, _ := slices.BinarySearch(sorted, bound+1)
+		if n > 0 || len(buckets) > 0 {
+			buckets = append(buckets, Bucket{UpTo: microseconds(bound), Requests: n})
+		}
+		sorted = sorted[n:]
+		if i%3 == 1 {
+			bound = bound * 5 / 2
+		} else {
+			bound *= 2
+		}
+	}
+	return buckets
 }

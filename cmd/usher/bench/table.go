@@ -3,7 +3,10 @@ package bench
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"text/tabwriter"
+	"time"
 )
 
 // WriteTable writes the report for people.
@@ -20,6 +23,8 @@ func (r *Report) WriteTable(w io.Writer) error {
 		row(l.Name, fmt.Sprint(l.Checks), number(l.ChecksPerSec, 0), number(l.P50, 0), number(l.P99, 0), number(l.P999, 0),
 			orDash(l.CPU, 1), orDash(l.OfFloor, 2), fmt.Sprint(l.Errors), fmt.Sprint(l.Wrong))
 	}
+	row()
+	r.histograms(row)
 	row()
 	row("in process", "questions", "ns", "× floor", "allocations", "× on two cores", "the floor's", "wrong")
 	for _, c := range []struct {
@@ -54,6 +59,33 @@ under load   %s
 		return fmt.Errorf("print the report: %w", err)
 	}
 	return nil
+}
+
+// histograms are the requests of each load by the time that they took, in a column for
+// each bound that some load needs.
+func (r *Report) histograms(row func(cells ...string)) {
+	requests := map[float64]map[string]int{} // by bound and load
+	for _, l := range r.Loads {
+		for _, b := range l.Histogram {
+			if requests[b.UpTo] == nil {
+				requests[b.UpTo] = map[string]int{}
+			}
+			requests[b.UpTo][l.Name] = b.Requests
+		}
+	}
+	bounds := slices.Sorted(maps.Keys(requests))
+	cells := []string{"requests within"}
+	for _, bound := range bounds {
+		cells = append(cells, time.Duration(bound*float64(time.Microsecond)).String())
+	}
+	row(cells...)
+	for _, l := range r.Loads {
+		cells := []string{l.Name}
+		for _, bound := range bounds {
+			cells = append(cells, fmt.Sprint(requests[bound][l.Name]))
+		}
+		row(cells...)
+	}
 }
 
 func (r *Report) inRedis() string {
