@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
@@ -40,7 +42,10 @@ type proxy struct {
 	target   string
 	fault    atomic.Int32
 	shut     atomic.Bool
-	wait     sync.WaitGroup
+	// hold, if there is one, is called once by the next request that copies rows in,
+	// which goes on when it returns.
+	hold atomic.Pointer[func()]
+	wait sync.WaitGroup
 }
 
 // newProxy gives a proxy to database, and the URL through it.
@@ -66,6 +71,8 @@ func (p *proxy) serve() {
 		if err != nil {
 			return
 		}
+		// A client that is not read from is soon kept from writing.
+		_ = client.(*net.TCPConn).SetReadBuffer(32 << 10)
 		server, err := net.Dial("tcp", p.target)
 		if err != nil || p.shut.Load() {
 			_ = client.Close()
@@ -87,6 +94,11 @@ func (p *proxy) pass(from, to net.Conn, kind fault) {
 		}
 		if p.fault.CompareAndSwap(int32(kind), int32(faultNone)) {
 			return
+		}
+		if kind == faultRequest && bytes.Contains(buffer[:n], []byte("PGCOPY")) {
+			if hold := p.hold.Swap(nil); hold != nil {
+				(*hold)()
+			}
 		}
 		if kind == faultReply && p.fault.CompareAndSwap(int32(faultForever), int32(faultNone)) {
 			p.shut.Store(true)
@@ -195,6 +207,75 @@ func TestACancelledWriterLeavesTheQueue(t *testing.T) {
 	requireNotFound(t, err, "account")
 	_, err = second.PutAccount(t.Context(), call(), policies.Account{ID: "second", Email: "second@example.com"})
 	require.NoError(t, err)
+}
+
+// A caller that goes away while the server takes no more of an import's rows is let
+// go, and leaves nothing behind.
+func TestACancelledImport(t *testing.T) {
+	t.Parallel()
+	database := storetest.URL(t)
+	direct := storetest.New(t, store.Options{URL: database})
+	p, through := newProxy(t, database)
+	s := storetest.New(t, store.Options{URL: through})
+	document := standardDocument(1, 1000) // more of it than fits into what lies between
+	for i := range 15_000 {
+		document.Environments = append(document.Environments, policies.Environment{
+			ID: policies.EnvironmentID(fmt.Sprintf("e-%d", i)), Name: fmt.Sprintf("%0190d", i),
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	release := make(chan struct{})
+	var cancelled time.Time
+	p.hold.Store(new(func() {
+		cancelled = time.Now()
+		cancel()
+		<-release
+	}))
+	report, err := s.Import(ctx, call(), lines(document), nil)
+	letGo := time.Now()
+	close(release)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Less(t, letGo.Sub(cancelled), 20*time.Second, "it did not wait until the server gave up on it, after 30 s")
+	require.Zero(t, report.Imported)
+	_, err = direct.GetAccount(t.Context(), document.Account.ID)
+	requireNotFound(t, err, "account")
+
+	report, err = s.Import(t.Context(), call(), lines(document), nil)
+	require.NoError(t, err)
+	require.Equal(t, 1, report.Imported)
+	requireSound(t, direct)
+}
+
+// Of tables that are copied in together the first that is refused is named, nothing is
+// left of the others, and the connection goes on.
+func TestARefusedImport(t *testing.T) {
+	t.Parallel()
+	database := storetest.URL(t)
+	s := storetest.New(t, store.Options{URL: database})
+	conn, err := pgx.Connect(t.Context(), database)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.WithoutCancel(t.Context()))) }()
+	for _, constraint := range []string{
+		"alter table groups add constraint %s check (name = '')",
+		"alter table grants add constraint %s check (role_id = '')",
+		"alter table changes add constraint %s check (kind <> 'grant')",
+	} {
+		const name = "of_the_test"
+		_, err := conn.Exec(t.Context(), fmt.Sprintf(constraint, name))
+		require.NoError(t, err)
+		_, err = s.Import(t.Context(), call(), lines(standardDocument(1, 1000)), nil)
+		var refused *pgconn.PgError
+		require.ErrorAs(t, err, &refused, constraint)
+		require.Equal(t, name, refused.ConstraintName)
+		_, err = s.GetAccount(t.Context(), standardDocument(1, 1000).Account.ID)
+		requireNotFound(t, err, "account")
+		_, err = conn.Exec(t.Context(), "alter table "+refused.TableName+" drop constraint "+name)
+		require.NoError(t, err)
+	}
+	report, err := s.Import(t.Context(), call(), lines(standardDocument(1, 1000)), nil)
+	require.NoError(t, err)
+	require.Equal(t, 1, report.Imported)
+	requireSound(t, s)
 }
 
 // PostgreSQL is killed again and again under sixteen writers: what was acknowledged

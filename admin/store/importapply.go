@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/usher-authz/usher/policies"
 )
 
@@ -33,6 +31,7 @@ where p.owner = d.owner and p.environment_id = d.id`
 func (tx *tx) importPlan(p *importPlan) (outcome, error) {
 	names := namesOf(p.batch)
 	tx.queue.Queue(sqlByIndexes)
+	tx.queue.Queue(sqlDeferUnique)
 	stale := readValues[bool](tx, sqlViewIsStale, p.view.revision, names.owners, names.accounts, p.rests)
 	waiting := readValues[string](tx, sqlViewWaiting, names.emails)
 	latest := readValues[time.Time](tx, sqlLatest)
@@ -71,10 +70,14 @@ func (tx *tx) applyPlan(p *importPlan) (outcome, error) {
 	if len(changing) == 0 {
 		return outcome{revision: tx.head.Revision}, nil
 	}
-	if err := tx.applyRows(&p.rows); err != nil {
+	c := &copier{tx: tx}
+	if err := tx.applyRows(c, &p.rows); err != nil {
 		return outcome{}, err
 	}
 	if d := changing[0]; d.alone() {
+		if err := c.finish(); err != nil {
+			return outcome{}, err
+		}
 		if err := tx.follow(d); err != nil {
 			return outcome{}, err
 		}
@@ -87,10 +90,9 @@ func (tx *tx) applyPlan(p *importPlan) (outcome, error) {
 			entries = append(entries, importEntry{d.revision, i, &d.record.entries[i], runAt(d.record.entries, i)})
 		}
 	}
-	if err := copyRows(tx, "revisions", revisionColumns, revisions, tx.revisionValues); err != nil {
-		return outcome{}, err
-	}
-	if err := copyRows(tx, "changes", changeColumns, entries, importEntry.values); err != nil {
+	copyRows(c, "revisions", revisionColumns, revisions, (*copier).revision)
+	copyRows(c, "changes", changeColumns, entries, (*copier).entry)
+	if err := c.finish(); err != nil {
 		return outcome{}, err
 	}
 	tx.queueHead()
@@ -130,9 +132,9 @@ func (tx *tx) follow(d *documentPlan) error {
 }
 
 // applyRows writes the rows in the order that the references want: what points at
-// others goes first and comes last.
-func (tx *tx) applyRows(r *importRows) error {
-	tx.queue.Queue(sqlDeferUnique)
+// others goes first and comes last. New rows wait in c where nothing stands between
+// them and the next.
+func (tx *tx) applyRows(c *copier, r *importRows) error {
 	if len(r.goneGrants.ids) > 0 {
 		tx.queue.Queue(sqlDeleteGrantsIn, r.goneGrants.owners, r.goneGrants.members, r.goneGrants.types, r.goneGrants.ids)
 	}
@@ -143,20 +145,34 @@ func (tx *tx) applyRows(r *importRows) error {
 	if err := tx.flush(); err != nil {
 		return err
 	}
-	if err := tx.copyObjects(r); err != nil {
-		return err
-	}
+	copyRows(c, "accounts", accountColumns, r.newAccounts, (*copier).account)
+	copyRows(c, "groups", groupColumns, r.newGroups, (*copier).group)
+	copyRows(c, "environments", environmentColumns, r.newEnvironments, (*copier).environment)
+	copyRows(c, "policies", policyColumns, r.newPolicies, (*copier).policy)
+	copyRows(c, "roles", roleColumns, r.newRoles, (*copier).role)
 	tx.updateObjects(r)
-	if err := tx.flush(); err != nil {
+	if err := tx.flushBehind(c); err != nil {
 		return err
 	}
-	if err := tx.copyReferences(r); err != nil {
-		return err
-	}
+	copyRows(c, "environment_groups", placeColumns, r.places, (*copier).place)
+	copyRows(c, "role_policies", rolePolicyColumns, r.rolePolicies, (*copier).rolePolicy)
+	copyRows(c, "collaborations", memberColumns, r.newMembers, (*copier).member)
+	copyRows(c, "grants", grantColumns, r.grants, (*copier).grant)
 	tx.deleteKeys(sqlDeleteRolesIn, r.goneRoles)
 	tx.deleteKeys(sqlDeletePoliciesIn, r.gonePolicies)
 	tx.deleteKeys(sqlDeleteEnvironmentsIn, r.goneEnvironments)
 	tx.deleteKeys(sqlDeleteGroupsIn, r.goneGroups)
+	return tx.flushBehind(c)
+}
+
+// flushBehind sends what is queued, behind the rows that wait in c.
+func (tx *tx) flushBehind(c *copier) error {
+	if tx.queue.Len() == 0 {
+		return nil
+	}
+	if err := c.finish(); err != nil {
+		return err
+	}
 	return tx.flush()
 }
 
@@ -193,12 +209,22 @@ type importRevision struct {
 	latest time.Time
 }
 
-func (tx *tx) revisionValues(r importRevision) []any {
-	actor := tx.call.Actor
-	return []any{
-		int64(r.Revision), r.Time, r.latest, string(r.Objects), r.AuditHash[:], r.Hash[:], actionImport, actor.Token, actor.TokenName, string(actor.Account),
-		actor.Local, actor.RequestID, r.record.owners(), r.record.address, r.record.addressSalt, r.record.addressHash, tx.id,
-	}
+func (c *copier) revision(r importRevision) {
+	actor := c.tx.call.Actor
+	c.bigint(int64(r.Revision))
+	c.time(r.Time)
+	c.time(r.latest)
+	c.bytes(r.Objects)
+	c.bytes(r.AuditHash[:])
+	c.bytes(r.Hash[:])
+	copyText(c, actionImport, actor.Token, actor.TokenName, string(actor.Account))
+	c.bool(actor.Local)
+	copyText(c, actor.RequestID)
+	copyTexts(c, r.record.owners())
+	copyOptional(c, r.record.address)
+	c.bytes(r.record.addressSalt)
+	c.bytes(r.record.addressHash)
+	c.bytes(c.tx.id[:])
 }
 
 type importEntry struct {
@@ -208,100 +234,81 @@ type importEntry struct {
 	run *int32
 }
 
-func (e importEntry) values() []any {
-	return []any{
-		string(e.owner), int64(e.revision), int32(e.ordinal), string(e.kind), e.id, e.before, e.after, e.personal, e.personalSalt, e.personalHash,
-		e.run,
+func (c *copier) entry(e importEntry) {
+	copyText(c, e.owner)
+	c.bigint(int64(e.revision))
+	c.integer(int32(e.ordinal))
+	copyText(c, string(e.kind), e.id)
+	copyOptional(c, e.before)
+	copyOptional(c, e.after)
+	copyOptional(c, e.personal)
+	c.bytes(e.personalSalt)
+	c.bytes(e.personalHash)
+	if e.run == nil {
+		c.null()
+	} else {
+		c.integer(*e.run)
 	}
 }
 
-func accountValues(r importRow[accountRow]) []any {
-	a := r.row
-	return []any{string(a.ID), a.Email, a.EmailKey, a.DisplayName, a.CreatedAt, int64(r.document.revision)}
+func (c *copier) at(d *documentPlan) { c.bigint(int64(d.revision)) }
+
+func (c *copier) account(r importRow[accountRow]) {
+	copyText(c, string(r.row.ID), r.row.Email, r.row.EmailKey, r.row.DisplayName)
+	c.time(r.row.CreatedAt)
+	c.at(r.document)
 }
 
-func groupValues(r importRow[groupRow]) []any {
-	g := r.row
-	return []any{string(g.Owner), string(g.ID), g.Name, policies.NameKey(g.Name), (*string)(g.Parent), g.Color, int64(r.document.revision)}
+func (c *copier) group(r importRow[groupRow]) {
+	copyText(c, string(r.row.Owner), string(r.row.ID), r.row.Name, policies.NameKey(r.row.Name))
+	copyOptional(c, r.row.Parent)
+	copyText(c, r.row.Color)
+	c.at(r.document)
 }
 
-func environmentValues(r importRow[environmentRow]) []any {
-	return []any{string(r.row.Owner), string(r.row.ID), r.row.Name, int64(r.document.revision)}
+func (c *copier) environment(r importRow[environmentRow]) {
+	copyText(c, string(r.row.Owner), string(r.row.ID), r.row.Name)
+	c.at(r.document)
 }
 
-func policyValues(r importRow[policyRow]) []any {
-	p := r.row
-	return []any{string(p.Owner), string(p.ID), p.Name, p.Description, p.Resources, p.Actions, int64(r.document.revision)}
+func (c *copier) policy(r importRow[policyRow]) {
+	copyText(c, string(r.row.Owner), string(r.row.ID), r.row.Name, r.row.Description)
+	copyTexts(c, r.row.Resources)
+	copyTexts(c, r.row.Actions)
+	c.at(r.document)
 }
 
-func roleValues(r importRow[roleRow]) []any {
-	o := r.row
-	return []any{string(o.Owner), string(o.ID), o.Name, policies.NameKey(o.Name), o.Description, o.ReceiveLoadAlerts, int64(r.document.revision)}
+func (c *copier) role(r importRow[roleRow]) {
+	copyText(c, string(r.row.Owner), string(r.row.ID), r.row.Name, policies.NameKey(r.row.Name), r.row.Description)
+	c.bool(r.row.ReceiveLoadAlerts)
+	c.at(r.document)
 }
 
-func memberValues(r importRow[memberRow]) []any {
-	m := r.row
-	return []any{
-		string(m.Owner), string(m.ID), m.Email, m.EmailKey, (*string)(m.Account), m.Bound, m.InvitedName, m.DisplayName, policies.NameKey(m.DisplayName),
-		m.MemberDisplayName, string(m.Status), m.Invitation, m.InvitationExpiresAt, m.CreatedAt, m.LastChanged, int64(r.document.revision),
-	}
+func (c *copier) member(r importRow[memberRow]) {
+	m := &r.row
+	copyText(c, string(m.Owner), string(m.ID), m.Email, m.EmailKey)
+	copyOptional(c, m.Account)
+	c.bool(m.Bound)
+	copyText(c, m.InvitedName, m.DisplayName, policies.NameKey(m.DisplayName), m.MemberDisplayName, string(m.Status))
+	copyOptional(c, m.Invitation)
+	c.optionalTime(m.InvitationExpiresAt)
+	c.time(m.CreatedAt)
+	c.time(m.LastChanged)
+	c.at(r.document)
 }
 
-func placeValues(r placeRow) []any {
-	return []any{string(r.owner), string(r.environment), string(r.group)}
+func (c *copier) place(r placeRow) {
+	copyText(c, string(r.owner), string(r.environment), string(r.group))
 }
 
-func rolePolicyValues(r rolePolicyRow) []any {
-	return []any{string(r.owner), string(r.role), string(r.policy), r.custom}
+func (c *copier) rolePolicy(r rolePolicyRow) {
+	copyText(c, string(r.owner), string(r.role), string(r.policy))
+	c.bool(r.custom)
 }
 
-func grantValues(r grantRoleRow) []any {
-	return []any{string(r.owner), string(r.member), string(r.resource.Type), r.resource.ID, string(r.role), r.ends}
-}
-
-// copyObjects copies new objects in, accounts first.
-func (tx *tx) copyObjects(r *importRows) error {
-	for _, copyTable := range []func() error{
-		func() error { return copyRows(tx, "accounts", accountColumns, r.newAccounts, accountValues) },
-		func() error { return copyRows(tx, "groups", groupColumns, r.newGroups, groupValues) },
-		func() error {
-			return copyRows(tx, "environments", environmentColumns, r.newEnvironments, environmentValues)
-		},
-		func() error { return copyRows(tx, "policies", policyColumns, r.newPolicies, policyValues) },
-		func() error { return copyRows(tx, "roles", roleColumns, r.newRoles, roleValues) },
-	} {
-		if err := copyTable(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// copyReferences copies in what points at two things, and the new records.
-func (tx *tx) copyReferences(r *importRows) error {
-	for _, copyTable := range []func() error{
-		func() error { return copyRows(tx, "environment_groups", placeColumns, r.places, placeValues) },
-		func() error {
-			return copyRows(tx, "role_policies", rolePolicyColumns, r.rolePolicies, rolePolicyValues)
-		},
-		func() error { return copyRows(tx, "collaborations", memberColumns, r.newMembers, memberValues) },
-		func() error { return copyRows(tx, "grants", grantColumns, r.grants, grantValues) },
-	} {
-		if err := copyTable(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func copyRows[R any](tx *tx, table string, columns []string, rows []R, values func(R) []any) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	_, err := tx.conn.CopyFrom(tx.ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
-		return values(rows[i]), nil
-	}))
-	return err
+func (c *copier) grant(r grantRoleRow) {
+	copyText(c, string(r.owner), string(r.member), string(r.resource.Type), r.resource.ID, string(r.role))
+	c.optionalTime(r.ends)
 }
 
 // Objects that change, one statement each: there are few of them in an import, and

@@ -201,7 +201,7 @@ func (s *Store) planImport(ctx context.Context, actor Actor, batch []policies.Do
 	queries := queueView(queue, namesOf(batch))
 	queue.Queue(sqlCommit)
 	if err := s.pool.SendBatch(ctx, queue).Close(); err != nil {
-		return nil, translate(err)
+		return nil, s.finalError(ctx, err)
 	}
 	view, err := queries.view()
 	if err != nil {
