@@ -165,6 +165,7 @@ func TestFaults(t *testing.T) {
 	t.Run("killed after a revocation", f.killedAfterRevocation)
 	t.Run("the snapshot is altered", f.alteredSnapshot)
 	t.Run("the disk is full", f.fullDisk)
+	t.Run("the clock is behind", f.wrongClock)
 	t.Run("PostgreSQL is restored", f.restoredDatabase)
 }
 
@@ -203,6 +204,7 @@ func (f *fleet) slowNetwork(t *testing.T) {
 	revoked := f.revoke(t)
 	f.denies(t, f.onDemandURL(), revoked) // no slower for that
 	_ = f.mayNotAllow(t, f.residentURL(), revoked)
+	f.tells(t, f.residentURL(), "usher_feed_age_seconds ", func(n float64) bool { return n > 2 })
 	f.net.mend()
 	f.denies(t, f.residentURL(), revoked)
 }

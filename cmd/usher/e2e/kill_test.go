@@ -154,6 +154,12 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 		}
 	}
 	require.Greater(t, total, killRounds, "hardly anything was written between the kills")
+	failures, err := (&fleet{platform: p}).metric(p.admin, "usher_admin_tail_failures_total ")
+	require.NoError(t, err)
+	require.Positive(t, failures)
+	logged, err := os.ReadFile(filepath.Join(p.dir, "admin.log"))
+	require.NoError(t, err)
+	require.Contains(t, string(logged), "the log is followed again")
 	t.Logf("%d acknowledged writes, none lost", total)
 }
 

@@ -99,4 +99,7 @@ func (f *fleet) restoredDatabase(t *testing.T) {
 	for _, door := range doors {
 		other.denies(t, door, revoked)
 	}
+	other.tells(t, other.admin, "usher_store_epochs_total ", positive)
+	require.Contains(t, other.frail.output.String(), "a new epoch begins")
+	require.Contains(t, other.resident.output.String(), "feed snapshot in force")
 }
