@@ -2,8 +2,6 @@ package server_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,59 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/authz/decisionlog"
+	"github.com/usher-authz/usher/authz/floor"
 	"github.com/usher-authz/usher/authz/server"
 )
-
-// floorRequest is what the floor's handlers parse: gin's own binding, with what
-// encoding/json does by itself.
-type floorRequest struct {
-	Subject struct {
-		Type string `json:"type"`
-		ID   string `json:"id"`
-	} `json:"subject"`
-	Action struct {
-		Name string `json:"name"`
-	} `json:"action"`
-	Resource struct {
-		Type string `json:"type"`
-		ID   string `json:"id"`
-	} `json:"resource"`
-}
-
-// newFloor is the least that any check server on gin must do: check a token,
-// parse the body, echo X-Request-ID, write an answer of the same size.
-func newFloor(token string, body []byte) http.Handler {
-	gin.SetMode(gin.ReleaseMode)
-	engine := gin.New()
-	want := sha256.Sum256([]byte(token))
-	authorized := func(c *gin.Context) bool {
-		got := sha256.Sum256([]byte(strings.TrimPrefix(c.GetHeader("Authorization"), "Bearer ")))
-		return subtle.ConstantTimeCompare(want[:], got[:]) == 1
-	}
-	answer := func(c *gin.Context, request any) {
-		if !authorized(c) {
-			c.Status(http.StatusUnauthorized)
-			return
-		}
-		if err := c.ShouldBindJSON(request); err != nil {
-			c.Status(http.StatusBadRequest)
-			return
-		}
-		c.Header("X-Request-ID", c.GetHeader("X-Request-ID"))
-		c.Data(http.StatusOK, "application/json", body)
-	}
-	engine.POST(server.PathEvaluation, func(c *gin.Context) { answer(c, &floorRequest{}) })
-	engine.POST(server.PathEvaluations, func(c *gin.Context) {
-		answer(c, &struct {
-			Evaluations []floorRequest `json:"evaluations"`
-		}{})
-	})
-	return engine
-}
 
 // post is one request over a kept connection, whose answer must be want.
 func post(b *testing.B, client *http.Client, url, body, want string) {
@@ -116,7 +67,7 @@ func BenchmarkHTTP(b *testing.B) {
 		handlers := []struct {
 			name    string
 			handler http.Handler
-		}{{"floor", newFloor(checksToken, want)}, {"usher", mux}, {"usher with a decision log", logging}}
+		}{{"floor", floor.New(checksToken, want, want)}, {"usher", mux}, {"usher with a decision log", logging}}
 		floors := map[string]float64{}
 		for _, how := range []string{"handler", "loopback"} {
 			for _, h := range handlers {
