@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -278,12 +277,4 @@ func (p *platform) check(subject, action, kind, id string, revision policies.Rev
 		"subject": map[string]any{"type": "account", "id": subject}, "action": map[string]any{"name": action},
 		"resource": map[string]any{"type": kind, "id": id}, "context": map[string]any{"min_revision": uint64(revision)},
 	}).want(200)
-}
-
-// listenLocal is a listener on a free port.
-func listenLocal(tb testing.TB) net.Listener {
-	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	return listener
 }

@@ -3,7 +3,6 @@ package admin_test
 import (
 	"context"
 	"errors"
-	"io"
 	"mime"
 	"net/mail"
 	"os"
@@ -15,88 +14,49 @@ import (
 	"testing"
 	"time"
 
-	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/admin"
 	"github.com/usher-authz/usher/admin/jobs"
+	"github.com/usher-authz/usher/admin/mail/mailtest"
 	"github.com/usher-authz/usher/admin/store"
 )
 
-// mailbox is a real SMTP server that keeps what it takes.
+// mailbox is a mail server that keeps what it takes.
 type mailbox struct {
-	*smtp.Server
+	address string
 
 	mu    sync.Mutex
 	fails []error // of the next recipients; nil takes one
 	mails []taken
 }
 
-type taken struct {
-	from, to string
-	data     string
-}
+type taken struct{ mailtest.Mail }
 
 func newMailbox(tb testing.TB) *mailbox {
 	tb.Helper()
 	b := &mailbox{}
-	b.Server = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{box: b}, nil }))
-	b.AllowInsecureAuth, b.Domain, b.EnableSMTPUTF8 = true, "localhost", true
-	listener := listenLocal(tb)
-	b.Addr = listener.Addr().String()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = b.Serve(listener)
-	}()
-	tb.Cleanup(func() {
-		_ = b.Close()
-		<-done
-	})
+	b.address = mailtest.Serve(tb, mailtest.Options{Rcpt: b.recipient, Data: b.take})
 	return b
 }
 
-// session is one connection.
-type session struct {
-	box      *mailbox
-	from, to string
-}
-
-// AuthMechanisms implements smtp.AuthSession.
-func (*session) AuthMechanisms() []string { return []string{sasl.Plain} }
-
-// Auth implements smtp.AuthSession.
-func (*session) Auth(string) (sasl.Server, error) {
-	return sasl.NewPlainServer(func(string, string, string) error { return nil }), nil
-}
-
-func (*session) Reset()        {}
-func (*session) Logout() error { return nil }
-
-func (s *session) Mail(from string, _ *smtp.MailOptions) error {
-	s.from = from
-	return nil
-}
-
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	s.box.mu.Lock()
-	defer s.box.mu.Unlock()
-	s.to = to
-	if len(s.box.fails) == 0 {
+func (b *mailbox) recipient(string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.fails) == 0 {
 		return nil
 	}
-	err := s.box.fails[0]
-	s.box.fails = s.box.fails[1:]
+	err := b.fails[0]
+	b.fails = b.fails[1:]
 	return err
 }
 
-func (s *session) Data(r io.Reader) error {
-	data, err := io.ReadAll(r)
-	s.box.mu.Lock()
-	defer s.box.mu.Unlock()
-	s.box.mails = append(s.box.mails, taken{s.from, s.to, string(data)})
-	return err
+func (b *mailbox) take(m mailtest.Mail) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mails = append(b.mails, taken{m})
+	return nil
 }
 
 func (b *mailbox) fail(errs ...error) {
@@ -123,7 +83,7 @@ func (b *mailbox) await(tb testing.TB, n int) taken {
 
 func (m taken) header(tb testing.TB, name string) string {
 	tb.Helper()
-	parsed, err := mail.ReadMessage(strings.NewReader(m.data))
+	parsed, err := mail.ReadMessage(strings.NewReader(m.Data))
 	require.NoError(tb, err)
 	value, err := new(mime.WordDecoder).DecodeHeader(parsed.Header.Get(name))
 	require.NoError(tb, err)
@@ -135,14 +95,14 @@ var linkLine = regexp.MustCompile(`(?m)^https://usher\.example(/invitations/[A-Z
 // link is the path of the invitation in a mail, under /v1.
 func (m taken) link(tb testing.TB) string {
 	tb.Helper()
-	found := linkLine.FindStringSubmatch(m.data)
-	require.NotNil(tb, found, m.data)
+	found := linkLine.FindStringSubmatch(m.Data)
+	require.NotNil(tb, found, m.Data)
 	return "/v1" + found[1]
 }
 
 func mailing(b *mailbox) func(*admin.Options) {
 	return func(o *admin.Options) {
-		o.SMTPURL, o.MailFrom, o.PublicURL = "smtp://"+b.Addr+"?tls=none", "usher <usher@example.com>", "https://usher.example"
+		o.SMTPURL, o.MailFrom, o.PublicURL = "smtp://"+b.address+"?tls=none", "usher <usher@example.com>", "https://usher.example"
 	}
 }
 
@@ -156,11 +116,11 @@ func TestMailsTellTheLife(t *testing.T) {
 
 	id := p.invite("mia@example.com")
 	invited := b.await(t, 0)
-	require.Equal(t, "mia@example.com", invited.to)
-	require.Equal(t, "usher@example.com", invited.from)
+	require.Equal(t, "mia@example.com", invited.To)
+	require.Equal(t, "usher@example.com", invited.From)
 	require.Equal(t, "Ünal & <Söhne> invites you to collaborate", invited.header(t, "Subject"))
-	require.Contains(t, invited.data, "- Shop: Viewer")
-	require.Contains(t, invited.data, "&lt;S=C3=B6hne&gt;", "names are escaped in HTML")
+	require.Contains(t, invited.Data, "- Shop: Viewer")
+	require.Contains(t, invited.Data, "&lt;S=C3=B6hne&gt;", "names are escaped in HTML")
 	old := invited.link(t)
 	p.do("GET", old, nil, anonymous()).want(200)
 
@@ -168,7 +128,7 @@ func TestMailsTellTheLife(t *testing.T) {
 	link := b.await(t, 1).link(t)
 	p.do("GET", old, nil, anonymous()).want(404)
 	p.do("POST", link+"/accept", nil, as("mia")).want(200)
-	require.Equal(t, "own@example.com", b.await(t, 2).to)
+	require.Equal(t, "own@example.com", b.await(t, 2).To)
 
 	for i, step := range []struct{ event, as, to, subject string }{
 		{"/accounts/own/members/ID/suspend", "own", "mia@example.com", "Ünal & <Söhne> suspended your access"},
@@ -183,7 +143,7 @@ func TestMailsTellTheLife(t *testing.T) {
 		}
 		p.do("POST", "/v1"+strings.ReplaceAll(step.event, "ID", id), nil, options...).want(200)
 		told := b.await(t, 3+i)
-		require.Equal(t, step.to, told.to, step.event)
+		require.Equal(t, step.to, told.To, step.event)
 		require.Equal(t, step.subject, told.header(t, "Subject"))
 	}
 	p.do("DELETE", "/v1/accounts/own/members/"+id, nil).want(204)
@@ -195,7 +155,7 @@ func TestMailsTellTheLife(t *testing.T) {
 	p.do("POST", "/v1/import", "["+strings.Replace(string(document), `"members":[]`,
 		`"members":[{"account":{"id":null,"email":"ida@example.com","display_name":""},"status":"pending","grants":[]}]`, 1)+"]").want(200)
 	p.invite("last@example.com")
-	require.Equal(t, "last@example.com", b.await(t, 9).to)
+	require.Equal(t, "last@example.com", b.await(t, 9).To)
 }
 
 // A mail that fails is tried again; one that is refused for good is given up, and the
@@ -206,7 +166,7 @@ func TestMailsThatFail(t *testing.T) {
 	p := inviting(t, mailing(b))
 	b.fail(&smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Later"})
 	p.invite("nia@example.com")
-	require.Equal(t, "nia@example.com", b.await(t, 0).to, "tried again")
+	require.Equal(t, "nia@example.com", b.await(t, 0).To, "tried again")
 
 	b.fail(&smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such person"})
 	p.invite("nobody@example.com")
@@ -229,7 +189,7 @@ func TestMailsThatFail(t *testing.T) {
 	require.Contains(t, given.Error, "No such person")
 	require.Contains(t, string(p.do("GET", "/metrics", nil).body), `usher_jobs{state="cancelled"} 1`)
 	require.NoError(t, operator.Retry(t.Context(), given.ID))
-	require.Equal(t, "nobody@example.com", b.await(t, 1).to)
+	require.Equal(t, "nobody@example.com", b.await(t, 1).To)
 	require.ErrorIs(t, operator.Retry(t.Context(), given.ID+1000), jobs.ErrNoMail)
 	require.ErrorIs(t, operator.Discard(t.Context(), given.ID+1000), jobs.ErrNoMail)
 }
@@ -266,7 +226,7 @@ func TestLinksAreNowhereButInTheMail(t *testing.T) {
 		require.NoError(t, err)
 		return true
 	})
-	secret := strings.TrimPrefix(taken{data: string(data)}.link(t), "/v1/invitations/")
+	secret := strings.TrimPrefix(taken{mailtest.Mail{Data: string(data)}}.link(t), "/v1/invitations/")
 	pool, err := store.NewPool(context.Background(), p.database, 2)
 	require.NoError(t, err)
 	defer pool.Close()
@@ -291,5 +251,5 @@ func TestMailsSurviveARestart(t *testing.T) {
 	})
 	p.stop()
 	p.run(mailing(b))
-	require.Equal(t, "nia@example.com", b.await(t, 0).to)
+	require.Equal(t, "nia@example.com", b.await(t, 0).To)
 }

@@ -44,7 +44,7 @@ func (p *telling) join(account string, grants ...any) string {
 	id := p.do("POST", "/v1/accounts/own/members", m{"email": account + "@example.com", "grants": grants}).want(201).text("id")
 	p.next() // an invitation that is accepted already is not sent
 	p.do("POST", "/v1/collaborations/"+id+"/accept", nil, as(account)).want(200)
-	require.Equal(p.t, "own@example.com", p.next().to)
+	require.Equal(p.t, "own@example.com", p.next().To)
 	return id
 }
 
@@ -62,7 +62,7 @@ var itemLine = regexp.MustCompile(`(?m)^- .*$`)
 
 // items are the lines of a mail's text that say what changed.
 func (m taken) items() []string {
-	lines := itemLine.FindAllString(m.data, -1)
+	lines := itemLine.FindAllString(m.Data, -1)
 	for i := range lines {
 		lines[i] = strings.TrimSpace(lines[i])
 	}
@@ -89,10 +89,10 @@ func TestMailsTellWhatChanged(t *testing.T) {
 	p.do("PUT", members+ned+"/grants/environment/f", m{"roles": []string{"dev"}}, as("own")).want(201)
 	p.do("DELETE", members+ned+"/grants/environment/f", nil, as("own")).want(204)
 	p.do("PUT", members+p.invite("zoe@example.com")+"/grants/groups/own", m{"roles": []string{"dev"}}).want(201)
-	require.Equal(t, "zoe@example.com", p.next().to, "by her invitation")
+	require.Equal(t, "zoe@example.com", p.next().To, "by her invitation")
 	p.bundle()
 	told := p.next()
-	require.Equal(t, "mia@example.com", told.to)
+	require.Equal(t, "mia@example.com", told.To)
 	require.Equal(t, "OWN changed what is shared with you", told.header(t, "Subject"))
 	require.Equal(t, []string{"- Shop: Developer, Viewer (was Viewer)", "- Blog: Developer (new)"}, told.items())
 
@@ -102,7 +102,7 @@ func TestMailsTellWhatChanged(t *testing.T) {
 	byTo := map[string]taken{}
 	for range 2 {
 		told = p.next()
-		byTo[told.to] = told
+		byTo[told.To] = told
 	}
 	require.Equal(t, []string{"- Shop: Developer, Viewer (allows more than before)"}, byTo["mia@example.com"].items())
 	require.Equal(t, []string{"- Group g: Viewer (allows more than before)"}, byTo["ned@example.com"].items(), "and so in it")
@@ -114,7 +114,7 @@ func TestMailsTellWhatChanged(t *testing.T) {
 	p.bundle()
 	for range 2 {
 		told = p.next()
-		byTo[told.to] = told
+		byTo[told.To] = told
 	}
 	require.Equal(t, []string{"- Shop: not any more (was Developer, Viewer)"}, byTo["mia@example.com"].items())
 	require.Equal(t, []string{"- Blog: not any more (was Viewer)"}, byTo["ned@example.com"].items())
@@ -134,7 +134,7 @@ func TestMailsTellWhatChanged(t *testing.T) {
 	p.do("PUT", members+ned+"/grants/environment/new", m{"roles": []string{"dev"}}).want(201)
 	p.bundle()
 	told = p.next()
-	require.Equal(t, "ned@example.com", told.to)
+	require.Equal(t, "ned@example.com", told.To)
 	require.Equal(t, []string{"- New: Developer (new)"}, told.items())
 	require.Contains(t, told.header(t, "Subject"), "OWN changed", "the platform's services act for the owner")
 }
@@ -154,7 +154,7 @@ func TestMailsNameWhoChanged(t *testing.T) {
 	subjects := map[string]string{}
 	for range 2 {
 		told := p.next()
-		subjects[told.to] = told.header(t, "Subject")
+		subjects[told.To] = told.header(t, "Subject")
 	}
 	require.Equal(t, "MAX changed what OWN shares with you", subjects["mia@example.com"])
 	require.Equal(t, "OWN changed what is shared with you", subjects["ned@example.com"])

@@ -5,21 +5,21 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/usher-authz/usher/admin/mail"
+	"github.com/usher-authz/usher/admin/mail/mailtest"
 )
 
-// post is a real SMTP server. It wants to know who sends, and takes what it is told to.
+// post is a mail server that wants to know who sends, if it has a certificate, and takes
+// what it is told to.
 type post struct {
 	address string
 
@@ -27,93 +27,41 @@ type post struct {
 	rcpt  error // its answer to the next recipients
 	data  error // its answer to the next mails
 	plain bool  // a mail came without TLS
-	open  bool  // it takes mails from everybody
 	mails []string
-}
-
-type postSession struct {
-	post *post
-	conn *smtp.Conn
-	to   string
-	user string
-}
-
-func (*postSession) AuthMechanisms() []string { return []string{sasl.Plain} }
-
-func (s *postSession) Auth(string) (sasl.Server, error) {
-	return sasl.NewPlainServer(func(_, user, password string) error {
-		if user != "usher" || password != "p@ss/word" {
-			return smtp.ErrAuthFailed
-		}
-		s.user = user
-		return nil
-	}), nil
-}
-
-func (*postSession) Reset()        {}
-func (*postSession) Logout() error { return nil }
-
-func (s *postSession) Mail(string, *smtp.MailOptions) error {
-	if s.user == "" && !s.post.open {
-		return smtp.ErrAuthRequired
-	}
-	return nil
-}
-
-func (s *postSession) Rcpt(to string, _ *smtp.RcptOptions) error {
-	s.post.mu.Lock()
-	defer s.post.mu.Unlock()
-	s.to = to
-	return s.post.rcpt
-}
-
-func (s *postSession) Data(r io.Reader) error {
-	_, err := io.ReadAll(r)
-	s.post.mu.Lock()
-	defer s.post.mu.Unlock()
-	if s.post.data != nil {
-		return s.post.data
-	}
-	if _, secure := s.conn.TLSConnectionState(); !secure {
-		s.post.plain = true
-	}
-	s.post.mails = append(s.post.mails, s.to)
-	return err
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	return l
 }
 
 // newPost serves with TLS from the start, or by STARTTLS if there is a certificate.
 func newPost(t *testing.T, certificate *tls.Certificate, implicit bool) *post {
 	t.Helper()
-	p := &post{open: certificate == nil}
-	server := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &postSession{post: p, conn: c}, nil }))
-	server.Domain, server.AllowInsecureAuth = "localhost", true
-	l := listen(t)
-	p.address = l.Addr().String()
+	p := &post{}
+	o := mailtest.Options{Certificate: certificate, Implicit: implicit, Rcpt: p.recipient, Data: p.take}
 	if certificate != nil {
-		config := &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12}
-		if implicit {
-			l = tls.NewListener(l, config)
-		} else {
-			server.TLSConfig = config
+		o.Auth = func(user, password string) error {
+			if user != "usher" || password != "p@ss/word" {
+				return smtp.ErrAuthFailed
+			}
+			return nil
 		}
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(l)
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
-	})
+	p.address = mailtest.Serve(t, o)
 	return p
+}
+
+func (p *post) recipient(string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rcpt
+}
+
+func (p *post) take(m mailtest.Mail) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.data != nil {
+		return p.data
+	}
+	p.plain = p.plain || !m.TLS
+	p.mails = append(p.mails, m.To)
+	return nil
 }
 
 // certificate is one for 127.0.0.1, and what trusts it.
@@ -211,7 +159,8 @@ func TestAnswersOfMailServers(t *testing.T) {
 // A server that takes a connection and says nothing holds nobody up.
 func TestMailServerThatHangs(t *testing.T) {
 	t.Parallel()
-	l := listen(t)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
 	taken := make(chan net.Conn, 1)
 	go func() {
 		if c, err := l.Accept(); err == nil {

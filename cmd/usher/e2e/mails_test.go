@@ -3,9 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os/exec"
 	"slices"
@@ -15,15 +13,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/emersion/go-smtp"
 	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/usher-authz/usher/admin/mail/mailtest"
 	"github.com/usher-authz/usher/admin/store/pgserver"
 )
 
-// post is a real SMTP server, which takes no mail until it is opened.
+// post is a mail server, which takes no mail until it is opened.
 type post struct {
 	address string
 	open    chan struct{}
@@ -31,33 +29,6 @@ type post struct {
 
 	mu    sync.Mutex
 	mails map[string]int // by address
-}
-
-type postSession struct {
-	*post
-
-	to string
-}
-
-func (*postSession) Reset()                               {}
-func (*postSession) Logout() error                        { return nil }
-func (*postSession) Mail(string, *smtp.MailOptions) error { return nil }
-
-func (s *postSession) Rcpt(to string, _ *smtp.RcptOptions) error {
-	s.waiting.Add(1)
-	<-s.open
-	s.to = to
-	return nil
-}
-
-func (s *postSession) Data(r io.Reader) error {
-	if _, err := io.ReadAll(r); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mails[s.to]++
-	return nil
 }
 
 func (p *post) taken() map[string]int {
@@ -69,19 +40,18 @@ func (p *post) taken() map[string]int {
 func newPost(t *testing.T) *post {
 	t.Helper()
 	p := &post{open: make(chan struct{}), mails: map[string]int{}}
-	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &postSession{post: p}, nil }))
-	server.Domain = "localhost"
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p.address = l.Addr().String()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(l)
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
+	p.address = mailtest.Serve(t, mailtest.Options{
+		Rcpt: func(string) error {
+			p.waiting.Add(1)
+			<-p.open
+			return nil
+		},
+		Data: func(m mailtest.Mail) error {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.mails[m.To]++
+			return nil
+		},
 	})
 	return p
 }
