@@ -57,7 +57,7 @@
 //
 // Applying a change never walks the cache. A result carries the revision that it
 // was computed at; what it rests on carries the revision that last touched it; and
-// at each new root the first look at a result compares them (entry.holds), unless the
+// at each new root the first look at a result compares them (State.holds), unless the
 // last changes were all about others than its subject and owner (root.untouchedSince).
 //
 //	what changed                                 what starts anew         held in
@@ -80,6 +80,6 @@
 //
 // view.go, decision.go: the words. account.go, state.go, edit.go, verify.go,
 // build.go, part.go: the state; table.go, tree.go, text.go, bodies.go: what it is made of.
-// store.go, policy.go, results.go: Rego. heartbeats.go: now. permissions.go, commons.go, cache.go, buckets.go,
+// store.go, policy.go, results.go: Rego. heartbeats.go: now. permissions.go, commons.go, cache.go, pairs.go,
 // flight.go, engine.go: a check. objects.go, bundle.go, permissions_codec.go: the ways out.
 package authz

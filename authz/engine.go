@@ -222,8 +222,8 @@ func (e *Engine) Check(ctx context.Context, atLeast policies.Revision, q Questio
 		return Decision{}, err
 	}
 	now := e.now()
-	if found := e.hit(r, &q, now); found != nil {
-		if d = found.permissions.Decide(r.state, &q); !d.Allow || !r.state.policy.guarded.has(q.Action) {
+	if found, ok := e.hit(r, &q, now); ok {
+		if d = found.Decide(r.state, &q); !d.Allow || !r.state.policy.guarded.has(q.Action) {
 			return d, nil
 		}
 		return e.ask(ctx, r, q, now)
@@ -240,9 +240,9 @@ func (e *Engine) Decide(ctx context.Context, atLeast policies.Revision, question
 	now := e.now()
 	decisions := make([]Decision, len(questions))
 	for i := range questions {
-		if found := e.hit(r, &questions[i], now); found == nil {
+		if found, ok := e.hit(r, &questions[i], now); !ok {
 			decisions[i], err = e.miss(ctx, r, questions[i], now)
-		} else if decisions[i] = found.permissions.Decide(r.state, &questions[i]); decisions[i].Allow && r.state.policy.guarded.has(questions[i].Action) {
+		} else if decisions[i] = found.Decide(r.state, &questions[i]); decisions[i].Allow && r.state.policy.guarded.has(questions[i].Action) {
 			decisions[i], err = e.ask(ctx, r, questions[i], now)
 		}
 		if err != nil {
@@ -253,16 +253,16 @@ func (e *Engine) Decide(ctx context.Context, atLeast policies.Revision, question
 }
 
 // hit finds what is cached for q and may be used at r and now.
-func (e *Engine) hit(r *root, q *Question, now int64) *entry {
+func (e *Engine) hit(r *root, q *Question, now int64) (found Permissions, ok bool) {
 	k, ok := keyOf(q)
 	if q.Explain || !ok {
-		return nil
+		return found, false
 	}
-	found := e.cache.find(r, &k, now)
-	if found != nil {
+	found, ok = e.cache.find(r, &k, now)
+	if ok {
 		e.metrics.hits.inc()
 	}
-	return found
+	return found, ok
 }
 
 // miss evaluates. It takes q by value, so that the question of a hit need not
@@ -322,8 +322,8 @@ func (e *Engine) resolve(ctx context.Context, r *root, q Question) (*Permissions
 	for {
 		made, led, err := e.flights.do(ctx, flightKey{k, r.number}, func(ctx context.Context) (*entry, error) {
 			now := e.now()
-			if found := e.cache.find(r, &k, now); found != nil {
-				return found, nil // another flight landed in between
+			if found, ok := e.cache.find(r, &k, now); ok {
+				return &entry{permissions: found}, nil // another flight landed in between
 			}
 			made, err := e.evaluate(ctx, r, &q, now)
 			if err == nil && made.cacheable() {
@@ -362,9 +362,7 @@ func (e *Engine) evaluate(ctx context.Context, r *root, q *Question, now int64) 
 		e.metrics.fails(ctx)
 		return nil, fmt.Errorf("keep what %q may do on %s %q: %w", q.Subject, q.ResourceType, q.ResourceID, err)
 	}
-	made := &entry{permissions: *permissions, revision: r.state.header.Revision}
-	made.held.Store(r.number)
-	return made, nil
+	return &entry{*permissions, r.state.header.Revision, r.number}, nil
 }
 
 // Effective is what subject may do on resource, from the cache or evaluated. An
@@ -383,8 +381,8 @@ func (e *Engine) Effective(ctx context.Context, subject policies.AccountID, reso
 }
 
 func (e *Engine) permissions(ctx context.Context, r *root, q Question, now int64) (*Permissions, error) {
-	if found := e.hit(r, &q, now); found != nil {
-		return &found.permissions, nil
+	if found, ok := e.hit(r, &q, now); ok {
+		return &found, nil
 	}
 	return e.resolve(ctx, r, q)
 }
