@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,7 +130,12 @@ type Change struct {
 
 // EncodeObjects is the canonical array of objects, the bytes that [Change] keeps.
 func EncodeObjects(objects []Object) (jsontext.Value, error) {
-	w := &CanonicalWriter{}
+	const around = len(`{"body":,"id":"","kind":"environment","owner":""},`)
+	w, size := &CanonicalWriter{}, 0
+	for _, o := range objects {
+		size += around + len(o.Body) + len(o.ID) + len(o.Owner)
+	}
+	w.Grow(size)
 	w.Array(len(objects), func(i int) {
 		o := objects[i]
 		body := o.Body
@@ -154,6 +160,9 @@ type CanonicalWriter struct {
 	text []byte
 	err  error
 }
+
+// Grow makes room for about so many bytes: what grows by itself is copied each time.
+func (w *CanonicalWriter) Grow(n int) { w.text = slices.Grow(w.text, n) }
 
 // Raw writes text, such as the name of a member, and behind it a canonical value.
 func (w *CanonicalWriter) Raw(text string, value jsontext.Value) {

@@ -139,26 +139,17 @@ type auditItem struct {
 // encode writes down what d touches. It returns nil if d changes nothing. It needs
 // no lock; [record.seal] does the rest.
 func (d *draft) encode(random io.Reader) (*record, error) {
-	r := &record{}
-	objects := make([]policies.Object, 0, len(d.touches))
+	r := &record{touched: make([]policies.Object, 0, len(d.touches)), entries: make([]entry, 0, len(d.touches))}
 	for _, t := range d.touches {
-		object, e, err := encodeTouch(t, random)
-		if err != nil {
+		if err := r.add(t, random); err != nil {
 			return nil, err
-		}
-		if object != nil {
-			objects = append(objects, *object)
-		}
-		if e != nil {
-			r.entries = append(r.entries, *e)
 		}
 	}
 	if len(r.entries) == 0 {
 		return nil, nil
 	}
 	var err error
-	r.touched = objects
-	if r.objects, err = policies.EncodeObjects(objects); err != nil {
+	if r.objects, err = policies.EncodeObjects(r.touched); err != nil {
 		return nil, fmt.Errorf("encode the objects of a revision: %w", err)
 	}
 	return r, nil
@@ -232,7 +223,12 @@ func (p *auditPart) hash() (policies.Hash, error) {
 	if err != nil {
 		return policies.Hash{}, fmt.Errorf("encode the time of a revision: %w", err)
 	}
-	w := &policies.CanonicalWriter{}
+	const around = len(`{"after":,"before":,"id":"","kind":"environment","owner":"","personal":""},`)
+	w, size := &policies.CanonicalWriter{}, 1024 // who and when
+	for _, item := range p.Items {
+		size += around + len(item.After) + len(item.Before) + len(item.ID) + len(item.Owner) + len(item.Personal)
+	}
+	w.Grow(size)
 	w.Text(`{"account":`, string(p.Account))
 	w.Text(`,"action":`, p.Action)
 	w.Text(`,"address":`, p.Address)
@@ -260,58 +256,59 @@ func (p *auditPart) hash() (policies.Hash, error) {
 	return sha256.Sum256(text), nil
 }
 
-// encodeTouch gives the object for the feed, if what decisions rest on changed, and
-// the entry for the log, if anything did.
-func encodeTouch(t touch, random io.Reader) (*policies.Object, *entry, error) {
+// add writes down the object for the feed, if what decisions rest on changed, and the
+// entry for the log, if anything did.
+func (r *record) add(t touch, random io.Reader) error {
 	key := t.key()
 	bodyBefore, publicBefore, personalBefore, err := encodeObject(t.before)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	bodyAfter, publicAfter, personalAfter, err := encodeObject(t.after)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	sameBody := bytes.Equal(bodyBefore, bodyAfter)
 	if sameBody && bytes.Equal(publicBefore, publicAfter) && bytes.Equal(personalBefore, personalAfter) &&
 		(t.before == nil) == (t.after == nil) {
-		return nil, nil, nil
+		return nil
 	}
-	var object *policies.Object
 	if !sameBody {
 		owner := key.owner
 		if key.kind == policies.KindAccount {
 			owner = "" // policies.Object: an account has no owner
 		}
-		object = &policies.Object{Kind: key.kind, Owner: owner, ID: key.id, Body: bodyAfter}
+		object := policies.Object{Kind: key.kind, Owner: owner, ID: key.id, Body: bodyAfter}
 		if bodyAfter == nil {
 			object.Body = jsontext.Value("null")
 		}
+		r.touched = append(r.touched, object)
 	}
 	if key.kind == policies.KindPolicyInForce || key.kind == policies.KindToken {
 		// The audit has the digest of the one (policies_in_force has the rest), and
 		// no hash of the other.
 		bodyBefore, bodyAfter = nil, nil
 	}
-	e := &entry{owner: key.owner, kind: key.kind, id: key.id}
+	e := entry{owner: key.owner, kind: key.kind, id: key.id}
 	if e.before, err = auditText(t.before != nil, bodyBefore, publicBefore); err != nil {
-		return nil, nil, err
+		return err
 	}
 	if e.after, err = auditText(t.after != nil, bodyAfter, publicAfter); err != nil {
-		return nil, nil, err
+		return err
 	}
 	if personalBefore != nil || personalAfter != nil {
 		text, err := policies.CanonicalJSON(personalPair{personalBefore, personalAfter})
 		if err != nil {
-			return nil, nil, fmt.Errorf("encode %s %q: %w", key.kind, key.id, err)
+			return fmt.Errorf("encode %s %q: %w", key.kind, key.id, err)
 		}
 		personal := string(text)
 		e.personal = &personal
 		if e.personalSalt, e.personalHash, err = saltedHash(personal, random); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
-	return object, e, nil
+	r.entries = append(r.entries, e)
+	return nil
 }
 
 // personalPair is what changes.personal holds.
