@@ -41,7 +41,7 @@ type sidecarCommand struct {
 	Mode         string `default:"resident" enum:"resident,on-demand" help:"resident holds every account in memory; on-demand takes what it needs from Redis and the admin."`
 	RedisURL     string `help:"Redis for the mode on-demand, e.g. redis://:PASSWORD@127.0.0.1:6379/0; without it the mode is slower." placeholder:"URL"`
 	RedisKeyFile string `help:"The file with the keys that authenticate what is kept in Redis." placeholder:"FILE"`
-	MemoryLimit  int64  `default:"0" help:"About how many bytes the mode on-demand may keep in memory; 0: its own default."`
+	MemoryLimit  int64  `default:"268435456" help:"About how many bytes the mode on-demand may keep in memory."`
 	Bundle       string `help:"Answer from an OPA bundle alone, without an admin server; --admin-url, --mode and Redis are not looked at then." placeholder:"FILE|URL"`
 
 	CacheLimit      int           `default:"1000000" help:"How many (subject, resource) pairs are cached."`
