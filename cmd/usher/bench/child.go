@@ -139,6 +139,16 @@ func (c *child) end() error {
 	}
 }
 
+// endAll stops them one after the other.
+func endAll(children []*child) error {
+	for _, c := range children {
+		if err := c.end(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // output keeps the beginning of what a child says, to tell why it ended.
 type output struct {
 	mu  sync.Mutex

@@ -302,10 +302,13 @@ func (b *bench) loads(ctx context.Context, sidecar *child, bundle string) error 
 	}
 	b.report.Loads = append(b.report.Loads, checkFloor.found(nil), check.found(checkFloor), socket.found(checkFloor), onDemand.found(checkFloor),
 		manyFloor.found(nil), many.found(manyFloor))
-	if b.o.OPA == "" {
-		return nil
+	if b.o.OPA != "" {
+		if err := b.opa(ctx, bundle, inputs, checkFloor); err != nil {
+			return err
+		}
 	}
-	return b.opa(ctx, bundle, inputs, checkFloor)
+	// What follows is about the sidecars: no other process of ours is to be at it too.
+	return endAll(b.children[b.o.Sidecars:])
 }
 
 // lengths are those of an answer to a check and to a batch.
