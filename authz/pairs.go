@@ -27,7 +27,8 @@ import (
 // nothing changes but the head. What is found anew for a pair gets another slot before its
 // first one is left. So a reader meets no half of a change, and takes no pair for another.
 // When there is no room the writer makes other pairs of those that stay, while readers go
-// on with what they have.
+// on with what they have. Of many that takes a while, in which nobody waits: what is found
+// meanwhile is not kept.
 type cache struct {
 	seed    maphash.Seed
 	limit   int
@@ -35,6 +36,7 @@ type cache struct {
 	inForce atomic.Pointer[pairs]
 	latest  atomic.Int64 // when the last of all was computed, in nanoseconds
 	count   atomic.Int64 // of the slots that are not left
+	busy    atomic.Bool  // other pairs are being made of many
 
 	writing sync.Mutex        // for what follows
 	taken   int               // slots
@@ -85,6 +87,7 @@ type kind struct {
 
 const (
 	spare     = 16
+	many      = 1 << 12     // slots, of which other pairs are made in a few milliseconds
 	fewNames  = 1 << 10     // bytes
 	nameBytes = 128         // for each pair at the limit
 	mostNames = 1 << 28     // bytes: renew takes up to three times as many over, and so makes room for less than 2^32
@@ -163,22 +166,34 @@ func (p *pairs) name(at uint32) text[policies.AccountID] {
 	return text[policies.AccountID]{&p.names[at]}
 }
 
-// put keeps e for k, unless what is of a later root stands there.
+// put keeps e for k, unless what is of a later root stands there, or to make room takes
+// a while.
 func (c *cache) put(k *cacheKey, e *entry) {
+	if c.busy.Load() {
+		return
+	}
 	c.writing.Lock()
-	defer c.writing.Unlock()
 	p, hash, owner := c.inForce.Load(), c.hash(k), string(e.permissions.owner.string())
+	need := len(k.subject) + len(k.id) + len(owner) + 3*binary.MaxVarintLen32 //nolint:mnd // of as many names
+	if c.full(p, need) {
+		if len(p.slots) > many {
+			c.busy.Store(true)
+			go func() { // ends by itself, and lets go of the lock
+				defer c.writing.Unlock()
+				defer c.busy.Store(false)
+				c.renew(p, need)
+			}()
+			return
+		}
+		p = c.renew(p, need)
+	}
+	defer c.writing.Unlock()
 	at, head := p.find(hash, k)
 	if head>>1 > e.held {
 		return
 	}
-	need := len(k.subject) + len(k.id) + len(owner) + 3*binary.MaxVarintLen32 //nolint:mnd // of as many names
 	if head == 0 && c.len() >= c.limit {
 		c.evict(p)
-	}
-	if c.full(p, need) {
-		p = c.renew(p, need)
-		at, head = p.find(hash, k)
 	}
 	free := p.free(hash)
 	slot := &p.slots[free]
