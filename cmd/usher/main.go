@@ -12,7 +12,6 @@ import (
 )
 
 func main() {
-	slacken(os.Args[1:])
 	p := Process{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv}
 	if completed(p) {
 		return

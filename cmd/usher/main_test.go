@@ -23,10 +23,8 @@ import (
 // TestMain makes this test binary the command usher too: testscript puts it on the
 // PATH under that name.
 func TestMain(m *testing.M) {
-	testscript.Main(withShared{m}, commands)
+	testscript.Main(withShared{m}, map[string]func(){"usher": main})
 }
-
-var commands = map[string]func(){"usher": main}
 
 // withShared stops the shared `usher dev` after the tests.
 type withShared struct{ *testing.M }

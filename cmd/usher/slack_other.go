@@ -1,6 +1,0 @@
-//go:build !linux
-
-package main
-
-// slacken is of use on Linux only.
-func slacken([]string) {}
