@@ -87,10 +87,16 @@ type kind struct {
 
 const (
 	spare     = 16
+	fullAt    = 7 // of perEight slots: with three quarters at most a hit is slower, among more slots
+	perEight  = 8
+	hashBits  = 32
+	pairNames = 3           // subject, resource, owner
+	kindPairs = 64          // for so many pairs there is room for a kind that comes and goes
 	many      = 1 << 12     // slots, of which other pairs are made in a few milliseconds
 	fewNames  = 1 << 10     // bytes
 	nameBytes = 128         // for each pair at the limit
-	mostNames = 1 << 28     // bytes: renew takes up to three times as many over, and so makes room for less than 2^32
+	mostNames = 1 << 28     // bytes
+	timesOver = 3           // what is enough, renew takes over at most, and so makes room for less than 2^32
 	golden    = 0x9e37_79b9 // 2^32 / φ
 )
 
@@ -117,7 +123,7 @@ func (c *cache) newNames(size int) []byte {
 // newPairs has room for so many without being full.
 func (c *cache) newPairs(count int, names []byte, kinds int) *pairs {
 	c.numbers, c.taken = map[kind]uint32{}, 0
-	size := (min(2*count, c.limit+c.limit/8) + spare) * 8 / 7 //nolint:mnd // of slots seven in eight are taken
+	size := (min(2*count, c.limit+c.limit/8) + spare) * perEight / fullAt
 	return &pairs{make([]slot, size), make([]rest, size), names, make([]kind, kinds)}
 }
 
@@ -145,7 +151,7 @@ func (p *pairs) find(hash uint32, k *cacheKey) (at int, head uint64) {
 	}
 }
 
-func (p *pairs) first(hash uint32) int { return int(uint64(hash) * uint64(len(p.slots)) >> 32) } //nolint:mnd // bits of a hash
+func (p *pairs) first(hash uint32) int { return int(uint64(hash) * uint64(len(p.slots)) >> hashBits) }
 
 func (p *pairs) next(at int) int {
 	if at++; at == len(p.slots) {
@@ -174,7 +180,7 @@ func (c *cache) put(k *cacheKey, e *entry) {
 	}
 	c.writing.Lock()
 	p, hash, owner := c.inForce.Load(), c.hash(k), string(e.permissions.owner.string())
-	need := len(k.subject) + len(k.id) + len(owner) + 3*binary.MaxVarintLen32 //nolint:mnd // of as many names
+	need := len(k.subject) + len(k.id) + len(owner) + pairNames*binary.MaxVarintLen32
 	if c.full(p, need) {
 		if len(p.slots) > many {
 			c.busy.Store(true)
@@ -213,7 +219,7 @@ func (c *cache) put(k *cacheKey, e *entry) {
 }
 
 func (c *cache) full(p *pairs, need int) bool {
-	return c.taken >= len(p.slots)*7/8 || c.named+need > len(p.names) || len(c.numbers) == len(p.kinds) //nolint:mnd // see newPairs
+	return c.taken >= len(p.slots)*fullAt/perEight || c.named+need > len(p.names) || len(c.numbers) == len(p.kinds)
 }
 
 // name gives the place of a name; of several with one hash the later go by the next ones.
@@ -272,7 +278,7 @@ func (c *cache) renew(old *pairs, need int) *pairs {
 	}
 	made := c.newPairs(c.len(), names, len(old.kinds))
 	for at := range old.slots {
-		if head := old.slots[at].head.Load(); head != 0 && head != left && (!anew || c.named < 3*c.enough) { //nolint:mnd // see mostNames
+		if head := old.slots[at].head.Load(); head != 0 && head != left && (!anew || c.named < timesOver*c.enough) {
 			c.move(old, at, made, anew)
 		}
 	}
@@ -281,7 +287,7 @@ func (c *cache) renew(old *pairs, need int) *pairs {
 		made.names = longer(names, need)
 	}
 	// Kinds that came and went stay until all pairs are gone through: not for a few.
-	made.kinds = append(make([]kind, 0, 2*len(c.numbers)+c.taken/64+spare), made.kinds[:len(c.numbers)]...) //nolint:mnd // not a few
+	made.kinds = append(make([]kind, 0, 2*len(c.numbers)+c.taken/kindPairs+spare), made.kinds[:len(c.numbers)]...)
 	made.kinds = made.kinds[:cap(made.kinds)]
 	c.inForce.Store(made)
 	return made

@@ -87,6 +87,29 @@ func TestCacheKeepsUpToItsLimit(t *testing.T) {
 	}
 }
 
+// Nobody waits while room is made of many, and nobody's answer is kept then.
+func TestCacheMakesRoomAside(t *testing.T) {
+	t.Parallel()
+	c, k, done := newCache(10), cacheKeyOf(1), make(chan struct{})
+	c.writing.Lock()
+	c.busy.Store(true)
+	go func() {
+		defer close(done)
+		c.put(&k, tells(&k, 1))
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Error("it waits")
+	}
+	c.busy.Store(false)
+	c.writing.Unlock()
+	<-done
+	require.False(t, use(t, c, &k))
+	c.put(&k, tells(&k, 1))
+	require.True(t, use(t, c, &k))
+}
+
 // What is used stays, while others that are not come and go.
 func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	t.Parallel()
